@@ -1,0 +1,1 @@
+//! POSIX ACLs: data and rules, no I/O.

@@ -1,0 +1,1 @@
+//! The NFS server: RPC, NFS programs, exports, configuration.

@@ -1,0 +1,3 @@
+//! The ringnfs command.
+
+fn main() {}
