@@ -146,7 +146,7 @@ mod tests {
             decode(&vec![0; MAX_LEN + 1]),
             Err(Error::TooLong(MAX_LEN + 1))
         );
-        assert!(MAX_LEN <= 65_536);
+        const { assert!(MAX_LEN <= 65_536) };
     }
 
     proptest! {
