@@ -52,6 +52,37 @@ fn the_repository_is_tidy() {
     );
 }
 
+/// The walk sees everything but what is ignored or a cache: a stray file is found, build output is not.
+#[test]
+fn the_walk_skips_only_the_ignored() {
+    let root = tempfile::tempdir().expect("a scratch directory");
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
+        std::fs::write(path, text).expect("write");
+    };
+    write(".gitignore", "/target\n");
+    write("tests/.gitignore", "/out/\n");
+    for skipped in [
+        ".git/a.rs",
+        "target/a.rs",
+        "tests/out/a.rs",
+        "nfsd/cache/CACHEDIR.TAG",
+        "nfsd/cache/a.rs",
+    ] {
+        write(skipped, "");
+    }
+    for seen in ["acl/src/a.rs", "nfsd/target/a.rs", "vfs/out/b/a.rs"] {
+        write(seen, "");
+    }
+    let tree = Tree::read(root.path());
+    let paths: Vec<&str> = tree.rust_files().map(|file| file.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["acl/src/a.rs", "nfsd/target/a.rs", "vfs/out/b/a.rs"]
+    );
+}
+
 /// The breaches of one file standing in an otherwise complete repository, as `line rule`.
 fn of_snippet(path: &str, text: &str) -> Vec<String> {
     let mut files = vec![("Cargo.toml", ""), ("Cargo.lock", "")];

@@ -35,8 +35,11 @@ const EMPTY_WORDS: &[&str] = &[
 /// Takes a line and what is wrong there.
 type Report<'a> = &'a mut dyn FnMut(usize, String);
 
-/// Every rule, by the name it reports under.
-pub const RULES: &[(&str, fn(&Source, Report<'_>))] = &[
+/// The name a rule reports under, and the rule.
+type Rule = (&'static str, fn(&Source, Report<'_>));
+
+/// Every rule.
+pub const RULES: &[Rule] = &[
     ("header", header),
     ("file-length", file_length),
     ("function-length", function_length),

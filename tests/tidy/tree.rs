@@ -49,8 +49,11 @@ const FAMILIES: &[Family] = &[
 /// Takes a path, a line and what is wrong there.
 type Report<'a> = &'a mut dyn FnMut(&str, usize, String);
 
-/// Every rule, by the name it reports under.
-pub const RULES: &[(&str, fn(&Tree, Report<'_>))] = &[
+/// The name a rule reports under, and the rule.
+type Rule = (&'static str, fn(&Tree, Report<'_>));
+
+/// Every rule.
+pub const RULES: &[Rule] = &[
     ("procedure-rfc", procedure_rfc),
     ("procedure-row", procedure_row),
     ("procedure-test", procedure_test),
@@ -74,23 +77,26 @@ impl Tree {
         }
     }
 
-    /// Everything below `root` but `.git`, what `.gitignore` excludes by a plain anchored path, and the text of files
-    /// that have none.
+    /// Everything below `root` but `.git`, cache directories such as cargo's (they hold a CACHEDIR.TAG), and what a
+    /// `.gitignore` excludes by a plain path. Files that are no text come with an empty one.
     pub fn read(root: &Path) -> Tree {
-        let ignore = std::fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
-        let ignored: BTreeSet<&str> = ignore
-            .lines()
-            .filter_map(|line| line.strip_prefix('/'))
-            .collect();
         let mut files = Vec::new();
         let mut pending = vec![String::new()];
+        let mut ignored = BTreeSet::from([".git".to_owned()]);
         while let Some(directory) = pending.pop() {
-            let entries = std::fs::read_dir(root.join(&directory))
-                .unwrap_or_else(|error| panic!("{directory}: {error}"));
-            for entry in entries {
-                let entry = entry.unwrap_or_else(|error| panic!("{directory}: {error}"));
+            let here = root.join(&directory);
+            if here.join("CACHEDIR.TAG").exists() {
+                continue;
+            }
+            let ignore = std::fs::read_to_string(here.join(".gitignore")).unwrap_or_default();
+            let anchored = ignore.lines().filter_map(|line| line.strip_prefix('/'));
+            ignored
+                .extend(anchored.map(|path| format!("{directory}{}", path.trim_end_matches('/'))));
+            let unread = |error| -> ! { panic!("{}: {error}", here.display()) };
+            for entry in std::fs::read_dir(&here).unwrap_or_else(|error| unread(error)) {
+                let entry = entry.unwrap_or_else(|error| unread(error));
                 let path = format!("{directory}{}", entry.file_name().to_string_lossy());
-                if path == ".git" || ignored.contains(path.as_str()) {
+                if ignored.contains(&path) {
                     continue;
                 }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
