@@ -1,0 +1,2 @@
+//! Engine row.
+fn main() {}
