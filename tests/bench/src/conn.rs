@@ -48,8 +48,13 @@ pub struct Tally {
 impl Default for Tally {
     fn default() -> Tally {
         // 1 ns to 60 s at three digits: constants that hdrhistogram accepts.
-        let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap_or_else(|_| unreachable!());
-        Tally { latency, errors: 0, samples: Vec::new() }
+        let latency =
+            Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap_or_else(|_| unreachable!());
+        Tally {
+            latency,
+            errors: 0,
+            samples: Vec::new(),
+        }
     }
 }
 
@@ -107,7 +112,11 @@ fn broken(what: impl Into<String>) -> io::Error {
 impl Conn {
     /// Connects; `depth` calls (at most 1,024) will be in flight.
     pub fn open(addr: SocketAddr, depth: usize, job: Job) -> io::Result<Conn> {
-        assert!(depth <= 1 << SLOT_BITS, "depth {depth} is above {}", 1 << SLOT_BITS);
+        assert!(
+            depth <= 1 << SLOT_BITS,
+            "depth {depth} is above {}",
+            1 << SLOT_BITS
+        );
         let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -116,7 +125,12 @@ impl Conn {
             stream,
             job,
             out: OutQueue::default(),
-            slots: (0..depth).map(|i| Slot { xid: i as u32, ..Slot::default() }).collect(),
+            slots: (0..depth)
+                .map(|i| Slot {
+                    xid: i as u32,
+                    ..Slot::default()
+                })
+                .collect(),
             in_flight: 0,
             buf,
             filled: 0,
@@ -161,9 +175,16 @@ impl Conn {
     /// Receives once and handles every reply that is complete. False: nothing was there (with `wait`: not in
     /// [`PATIENCE`] either).
     pub fn receive(&mut self, wait: bool, clock: &Clock, tally: &mut Tally) -> io::Result<bool> {
-        let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let flags = if wait {
+            RecvFlags::empty()
+        } else {
+            RecvFlags::DONTWAIT
+        };
         match recv(&self.stream, &mut self.buf[self.filled..], flags) {
-            Ok((_, 0)) => Err(broken(format!("the server closed the connection, {} calls in flight", self.in_flight))),
+            Ok((_, 0)) => Err(broken(format!(
+                "the server closed the connection, {} calls in flight",
+                self.in_flight
+            ))),
             Ok((_, n)) => {
                 self.filled += n;
                 let now = clock.now();
@@ -189,10 +210,16 @@ impl Conn {
             {
                 self.complete(slot, now, clock, tally);
             }
-            let Some(mark) = self.buf[at..self.filled].first_chunk::<4>() else { break };
+            let Some(mark) = self.buf[at..self.filled].first_chunk::<4>() else {
+                break;
+            };
             let mark = u32::from_be_bytes(*mark);
             let len = (mark & !LAST_FRAGMENT) as usize;
-            let head = if self.answered.is_some() { 0 } else { len.min(self.job.head()) };
+            let head = if self.answered.is_some() {
+                0
+            } else {
+                len.min(self.job.head())
+            };
             if self.filled - at - 4 < head {
                 break;
             }
@@ -211,15 +238,29 @@ impl Conn {
     }
 
     /// Checks the start of a reply, `head` bytes of a first fragment of `len`, and says whose it is.
-    fn begin(&mut self, at: usize, head: usize, len: usize, tally: &mut Tally) -> io::Result<usize> {
+    fn begin(
+        &mut self,
+        at: usize,
+        head: usize,
+        len: usize,
+        tally: &mut Tally,
+    ) -> io::Result<usize> {
         let mut reply = Reply::new(&self.buf[at..at + head]);
-        let xid = reply.clone().u32().ok_or_else(|| broken("a fragment of no bytes"))?;
+        let xid = reply
+            .clone()
+            .u32()
+            .ok_or_else(|| broken("a fragment of no bytes"))?;
         let slot = (xid & ((1 << SLOT_BITS) - 1)) as usize;
         if !self.slots.get(slot).is_some_and(|s| s.busy && s.xid == xid) {
-            return Err(broken(format!("reply with xid {xid:#x}, which is not outstanding")));
+            return Err(broken(format!(
+                "reply with xid {xid:#x}, which is not outstanding"
+            )));
         }
         self.slots[slot].busy = false;
-        if let Err(what) = reply.accept(xid).and_then(|()| self.job.check(slot, reply, len)) {
+        if let Err(what) = reply
+            .accept(xid)
+            .and_then(|()| self.job.check(slot, reply, len))
+        {
             tally.fault(what);
         }
         Ok(slot)

@@ -20,17 +20,27 @@ impl ServerCpu {
     /// Reads the counters of `pid`; a process that is gone reads as zero.
     pub fn read(pid: u32) -> ServerCpu {
         let mut cpu = ServerCpu::default();
-        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let ran = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             let ns = ran.split_whitespace().next().and_then(|w| w.parse().ok());
-            if let (Some(ns), Some(tid)) = (ns, task.file_name().to_str().and_then(|t| t.parse().ok())) {
+            if let (Some(ns), Some(tid)) =
+                (ns, task.file_name().to_str().and_then(|t| t.parse().ok()))
+            {
                 cpu.threads.insert(tid, ns);
             }
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // Fields 14 and 15 (utime, stime); counting starts behind the command's closing parenthesis.
         if let Some((_, fields)) = stat.rsplit_once(')') {
-            let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|w| w.parse::<u64>().ok());
+            let ticks = fields
+                .split_whitespace()
+                .skip(11)
+                .take(2)
+                .filter_map(|w| w.parse::<u64>().ok());
             cpu.ticks_ns = ticks.sum::<u64>() * TICK_NS;
         }
         cpu
@@ -39,9 +49,17 @@ impl ServerCpu {
     /// Nanoseconds used since `earlier`. Exact from schedstat for threads that live; threads that ended in
     /// between are only in the process total, which counts in ticks, so the larger of the two is taken.
     pub fn since(&self, earlier: &ServerCpu) -> u64 {
-        let exact = self.threads.iter().map(|(tid, ns)| ns.saturating_sub(*earlier.threads.get(tid).unwrap_or(&0))).sum();
+        let exact = self
+            .threads
+            .iter()
+            .map(|(tid, ns)| ns.saturating_sub(*earlier.threads.get(tid).unwrap_or(&0)))
+            .sum();
         let coarse = self.ticks_ns.saturating_sub(earlier.ticks_ns);
-        if coarse > exact + 2 * TICK_NS { coarse } else { exact }
+        if coarse > exact + 2 * TICK_NS {
+            coarse
+        } else {
+            exact
+        }
     }
 }
 
@@ -55,8 +73,17 @@ pub fn client_ns() -> u64 {
 pub fn machine_ns() -> u64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().unwrap_or_default();
-    let fields = line.split_whitespace().skip(1).take(7).filter_map(|w| w.parse::<u64>().ok());
-    fields.enumerate().filter(|(i, _)| !matches!(i, 3 | 4)).map(|(_, ticks)| ticks).sum::<u64>() * TICK_NS
+    let fields = line
+        .split_whitespace()
+        .skip(1)
+        .take(7)
+        .filter_map(|w| w.parse::<u64>().ok());
+    fields
+        .enumerate()
+        .filter(|(i, _)| !matches!(i, 3 | 4))
+        .map(|(_, ticks)| ticks)
+        .sum::<u64>()
+        * TICK_NS
 }
 
 #[cfg(test)]

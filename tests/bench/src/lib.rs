@@ -4,6 +4,7 @@
 
 pub mod conn;
 pub mod cpu;
+pub mod engine;
 pub mod load;
 pub mod outq;
 pub mod report;

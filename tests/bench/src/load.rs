@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Plan {
     pub warmup: Duration,
     /// Measured time.
     pub time: Duration,
+    /// Whether an idle-priority process keeps every core from halting while one call is in flight.
+    pub awake: bool,
 }
 
 /// What came of a row.
@@ -60,8 +63,17 @@ pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
     for i in 0..row.conns {
         groups[i % threads].push(Conn::open(plan.addr, row.depth, Job::new(row, targets, i))?);
     }
+    let awake = if plan.awake && row.conns * row.depth == 1 {
+        Awake::start(plan)?
+    } else {
+        Awake::default()
+    };
     let from = plan.warmup.as_nanos() as u64;
-    let clock = Clock { origin: Instant::now(), from, to: from + plan.time.as_nanos() as u64 };
+    let clock = Clock {
+        origin: Instant::now(),
+        from,
+        to: from + plan.time.as_nanos() as u64,
+    };
     let start = Barrier::new(threads);
     std::thread::scope(|scope| {
         let workers: Vec<_> = groups
@@ -74,11 +86,15 @@ pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
                 })
             })
             .collect();
-        let before = sample_at(&clock, clock.from, plan.pid);
-        let after = sample_at(&clock, clock.to, plan.pid);
+        let before = sample_at(&clock, clock.from, plan.pid, &awake);
+        let after = sample_at(&clock, clock.to, plan.pid, &awake);
         let mut tally = Tally::default();
         for worker in workers {
-            tally.merge(worker.join().map_err(|_| io::Error::other("a client thread panicked"))?);
+            tally.merge(
+                worker
+                    .join()
+                    .map_err(|_| io::Error::other("a client thread panicked"))?,
+            );
         }
         Ok(measure(row, plan, tally, &before, &after))
     })
@@ -89,11 +105,65 @@ struct Sample {
     server: ServerCpu,
     client: u64,
     machine: u64,
+    awake: Vec<ServerCpu>,
 }
 
-fn sample_at(clock: &Clock, at: u64, pid: u32) -> Sample {
+/// Processes of SCHED_IDLE, one a core, that only run where nothing else does. With one call in flight a virtual
+/// machine's cores halt between calls, and waking one costs several times the round trip that is to be measured;
+/// how often depends on what else happens to run. These take that away from every server alike.
+#[derive(Debug, Default)]
+struct Awake(Vec<Child>);
+
+impl Awake {
+    fn start(plan: &Plan) -> io::Result<Awake> {
+        let seconds = (plan.warmup + plan.time + 2 * PATIENCE)
+            .as_secs()
+            .to_string();
+        let mut awake = Awake::default();
+        for _ in 0..std::thread::available_parallelism()?.get() {
+            let mut command = Command::new("chrt");
+            command
+                .args(["--idle", "0"])
+                .arg(std::env::current_exe()?)
+                .args(["--spin", &seconds]);
+            awake.0.push(command.stdin(Stdio::null()).spawn()?);
+        }
+        Ok(awake)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Burns CPU for `seconds`: the body of one such process.
+pub fn spin(seconds: u64) {
+    let start = Instant::now();
+    while start.elapsed().as_secs() < seconds {
+        for _ in 0..10_000 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn sample_at(clock: &Clock, at: u64, pid: u32, awake: &Awake) -> Sample {
     std::thread::sleep(Duration::from_nanos(at.saturating_sub(clock.now())));
-    Sample { at: clock.now(), server: ServerCpu::read(pid), client: client_ns(), machine: machine_ns() }
+    Sample {
+        at: clock.now(),
+        server: ServerCpu::read(pid),
+        client: client_ns(),
+        machine: machine_ns(),
+        awake: awake
+            .0
+            .iter()
+            .map(|child| ServerCpu::read(child.id()))
+            .collect(),
+    }
 }
 
 fn measure(row: Row, plan: &Plan, tally: Tally, before: &Sample, after: &Sample) -> Measure {
@@ -104,6 +174,14 @@ fn measure(row: Row, plan: &Plan, tally: Tally, before: &Sample, after: &Sample)
     let server = cores(after.server.since(&before.server));
     let client = cores(after.client - before.client);
     let machine = cores(after.machine.saturating_sub(before.machine));
+    let awake = cores(
+        after
+            .awake
+            .iter()
+            .zip(&before.awake)
+            .map(|(after, before)| after.since(before))
+            .sum(),
+    );
     let an_op = |cores: f64| if ops > 0.0 { cores * 1e6 / ops } else { 0.0 };
     let micros = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
     Measure {
@@ -113,7 +191,7 @@ fn measure(row: Row, plan: &Plan, tally: Tally, before: &Sample, after: &Sample)
         p99: micros(0.99),
         server_cpu: an_op(server),
         client_cpu: an_op(client),
-        other_cores: (machine - server - client).max(0.0),
+        other_cores: (machine - server - client - awake).max(0.0),
         errors: tally.errors,
         samples: tally.samples,
     }
@@ -133,7 +211,10 @@ fn drive(conns: Vec<Conn>, clock: &Clock, block: &[u8]) -> Tally {
 }
 
 fn hung(in_flight: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("no reply in {PATIENCE:?}, {in_flight} calls in flight"))
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("no reply in {PATIENCE:?}, {in_flight} calls in flight"),
+    )
 }
 
 /// One connection: no event loop, a blocking receive is the shortest way to the next reply.
@@ -142,7 +223,10 @@ fn drive_one(mut conn: Conn, clock: &Clock, block: &[u8], tally: &mut Tally) -> 
     while conn.in_flight() > 0 {
         if !conn.flush(block)? {
             let both = PollFlags::IN | PollFlags::OUT;
-            let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            let limit = Timespec {
+                tv_sec: PATIENCE.as_secs() as i64,
+                tv_nsec: 0,
+            };
             if poll(&mut [PollFd::new(conn.stream(), both)], Some(&limit))? == 0 {
                 return Err(hung(conn.in_flight()));
             }
@@ -154,20 +238,37 @@ fn drive_one(mut conn: Conn, clock: &Clock, block: &[u8], tally: &mut Tally) -> 
     Ok(())
 }
 
-fn drive_many(mut conns: Vec<Conn>, clock: &Clock, block: &[u8], tally: &mut Tally) -> io::Result<()> {
+fn drive_many(
+    mut conns: Vec<Conn>,
+    clock: &Clock,
+    block: &[u8],
+    tally: &mut Tally,
+) -> io::Result<()> {
     let ep = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut blocked = vec![false; conns.len()];
     for (i, conn) in conns.iter_mut().enumerate() {
-        epoll::add(&ep, conn.stream(), epoll::EventData::new_u64(i as u64), epoll::EventFlags::IN)?;
+        epoll::add(
+            &ep,
+            conn.stream(),
+            epoll::EventData::new_u64(i as u64),
+            epoll::EventFlags::IN,
+        )?;
         conn.fill(clock.now());
         blocked[i] = push(&ep, conn, i, false, block)?;
     }
     let mut events = Vec::with_capacity(conns.len());
-    let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let limit = Timespec {
+        tv_sec: PATIENCE.as_secs() as i64,
+        tv_nsec: 0,
+    };
     let in_flight = |conns: &[Conn]| conns.iter().map(Conn::in_flight).sum::<usize>();
     while clock.now() < clock.to || in_flight(&conns) > 0 {
         events.clear();
-        match epoll::wait(&ep, rustix::buffer::spare_capacity(&mut events), Some(&limit)) {
+        match epoll::wait(
+            &ep,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&limit),
+        ) {
             Ok(0) => return Err(hung(in_flight(&conns))),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
@@ -182,12 +283,130 @@ fn drive_many(mut conns: Vec<Conn>, clock: &Clock, block: &[u8], tally: &mut Tal
 }
 
 /// Sends what is queued; asks epoll for room only while some is left. Answers whether some is.
-fn push(ep: impl AsFd, conn: &mut Conn, i: usize, was_blocked: bool, block: &[u8]) -> io::Result<bool> {
+fn push(
+    ep: impl AsFd,
+    conn: &mut Conn,
+    i: usize,
+    was_blocked: bool,
+    block: &[u8],
+) -> io::Result<bool> {
     let blocked = !conn.flush(block)?;
     if blocked != was_blocked {
         let mut flags = epoll::EventFlags::IN;
         flags.set(epoll::EventFlags::OUT, blocked);
-        epoll::modify(ep, conn.stream(), epoll::EventData::new_u64(i as u64), flags)?;
+        epoll::modify(
+            ep,
+            conn.stream(),
+            epoll::EventData::new_u64(i as u64),
+            flags,
+        )?;
     }
     Ok(blocked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{FILES, ROWS};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// A server of one connection that answers each call with `reply` of its number, count from 0.
+    fn answers(reply: impl Fn(u32, u32) -> Option<Vec<u32>> + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for count in 0.. {
+                let mut mark = [0; 4];
+                if stream.read_exact(&mut mark).is_err() {
+                    return;
+                }
+                let mut call = vec![0; (u32::from_be_bytes(mark) & 0x7fff_ffff) as usize];
+                stream.read_exact(&mut call).unwrap();
+                let xid = u32::from_be_bytes(*call.first_chunk().unwrap());
+                let Some(words) = reply(count, xid) else {
+                    return;
+                };
+                let mut bytes = (0x8000_0000 | (words.len() * 4) as u32)
+                    .to_be_bytes()
+                    .to_vec();
+                bytes.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+                let _ = stream.write_all(&bytes);
+            }
+        });
+        addr
+    }
+
+    fn getattr(addr: SocketAddr) -> Measure {
+        let row = *ROWS.iter().find(|row| row.id == "getattr-1x1").unwrap();
+        let targets = Targets {
+            read: vec![vec![1; 8]; FILES],
+            real: true,
+            ..Targets::default()
+        };
+        let (warmup, time) = (Duration::from_millis(50), Duration::from_millis(100));
+        let plan = Plan {
+            addr,
+            pid: std::process::id(),
+            threads: 1,
+            warmup,
+            time,
+            awake: false,
+        };
+        run(row, &targets, &plan).unwrap()
+    }
+
+    fn good(xid: u32) -> Vec<u32> {
+        let mut words = vec![xid, 1, 0, 0, 0, 0, 0];
+        words.extend([1, 0o644, 1, 0, 0, 0, FILE_SIZE as u32]);
+        words.resize(7 + 21, 0);
+        words
+    }
+
+    #[test]
+    fn right_replies_are_counted_without_errors() {
+        let measure = getattr(answers(|_, xid| Some(good(xid))));
+        assert!(measure.ops > 0.0 && measure.p50 > 0.0);
+        assert_eq!((measure.errors, measure.samples), (0, vec![]));
+    }
+
+    #[test]
+    fn every_wrong_reply_is_an_error_that_says_what_was_wrong() {
+        type Answer = fn(u32) -> Vec<u32>;
+        let cases: [(&str, Answer); 5] = [
+            ("NFS status 70", |xid| vec![xid, 1, 0, 0, 0, 0, 70]),
+            ("accept_stat 4", |xid| vec![xid, 1, 0, 0, 0, 4]),
+            ("cut short", |xid| good(xid)[..12].to_vec()),
+            ("wrong contents", |xid| {
+                good(xid)
+                    .iter()
+                    .map(|w| if *w == FILE_SIZE as u32 { 5 } else { *w })
+                    .collect()
+            }),
+            ("not outstanding", |xid| good(xid ^ 1 << 20)),
+        ];
+        for (said, reply) in cases {
+            let measure = getattr(answers(move |count, xid| {
+                Some(if count == 3 { reply(xid) } else { good(xid) })
+            }));
+            assert_eq!(measure.errors, 1, "{said}: {:?}", measure.samples);
+            assert!(
+                measure.samples[0].contains(said),
+                "{said}: {:?}",
+                measure.samples
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_connection_is_an_error() {
+        let measure = getattr(answers(|count, xid| (count < 5).then(|| good(xid))));
+        assert_eq!(measure.errors, 1);
+        assert!(
+            measure.samples[0].contains("closed"),
+            "{:?}",
+            measure.samples
+        );
+    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bench::engine;
 use bench::load::{self, Plan};
 use bench::report::Report;
 use bench::rows::{self, ROWS, Row};
@@ -36,6 +37,12 @@ struct Args {
     /// Writes the results to this file as JSON too (`-`: standard output, in place of the table).
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Lets idle cores halt while one call is in flight (the default keeps them awake at SCHED_IDLE, for every server).
+    #[arg(long)]
+    let_sleep: bool,
+    /// Burns CPU for so many seconds and stops: how cores are kept awake.
+    #[arg(long, hide = true)]
+    spin: Option<u64>,
     /// Prints the names of rows and servers and stops.
     #[arg(long)]
     list: bool,
@@ -55,8 +62,17 @@ struct Args {
 
 fn list() {
     for row in ROWS {
-        println!("row     {:<14} {} {}x{}", row.id, row.title, row.conns, row.depth);
+        println!(
+            "row     {:<14} {} {}x{}",
+            row.id, row.title, row.conns, row.depth
+        );
     }
+    println!(
+        "row     {:<14} {}: {}",
+        engine::ROW.id,
+        engine::ROW.title,
+        engine::RUNTIMES.join(", ")
+    );
     for server in SERVERS {
         println!("server  {:<14} {}", server.id, server.about);
     }
@@ -65,9 +81,16 @@ fn list() {
 fn choose(wanted: &[String]) -> Result<Vec<Server>, String> {
     if let Some(unknown) = wanted.iter().find(|w| !SERVERS.iter().any(|s| s.id == *w)) {
         let known: Vec<_> = SERVERS.iter().map(|s| s.id).collect();
-        return Err(format!("no server '{unknown}'; servers: {}", known.join(" ")));
+        return Err(format!(
+            "no server '{unknown}'; servers: {}",
+            known.join(" ")
+        ));
     }
-    Ok(SERVERS.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|w| w == s.id)).copied().collect())
+    Ok(SERVERS
+        .iter()
+        .filter(|s| wanted.is_empty() || wanted.iter().any(|w| w == s.id))
+        .copied()
+        .collect())
 }
 
 /// A time on the command line; from 0.05 s to an hour.
@@ -84,6 +107,7 @@ struct Run {
     time: Duration,
     warmup: Duration,
     threads: usize,
+    awake: bool,
     report: Report,
 }
 
@@ -92,8 +116,14 @@ impl Run {
         servers::lay_out(&self.places.export)?;
         eprint!("{:<12}", server.id);
         let running = server.start(&self.places)?;
-        let plan =
-            Plan { addr: running.addr, pid: running.pid(), threads: self.threads, warmup: self.warmup, time: self.time };
+        let plan = Plan {
+            addr: running.addr,
+            pid: running.pid(),
+            threads: self.threads,
+            warmup: self.warmup,
+            time: self.time,
+            awake: self.awake,
+        };
         let mut outcome = Ok(());
         for row in &self.rows {
             eprint!(" {}", row.id);
@@ -110,8 +140,39 @@ impl Run {
     }
 }
 
+/// The engine row, when it is wanted by name, or when nothing is chosen.
+fn engines(args: &Args, run: &mut Run) -> Result<bool, String> {
+    if !(args.rows.iter().any(|row| row == engine::ROW.id)
+        || args.rows.is_empty() && args.servers.is_empty())
+    {
+        return Ok(true);
+    }
+    servers::lay_out(&run.places.export).map_err(|e| e.to_string())?;
+    let mut all = true;
+    for runtime in engine::RUNTIMES {
+        for _ in 0..args.repeat.max(1) {
+            match engine::run(runtime, &run.places.export.join("read"), run.time) {
+                Ok(measure) => run.report.add(engine::ROW, runtime, measure),
+                Err(e) => {
+                    run.report.not_run.push((runtime, e.to_string()));
+                    all = false;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
 fn bench(args: &Args) -> Result<bool, String> {
-    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()));
+    let absolute =
+        |path: &PathBuf| std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()));
+    let wanted: Vec<String> = args
+        .rows
+        .iter()
+        .filter(|row| *row != engine::ROW.id)
+        .cloned()
+        .collect();
     let mut run = Run {
         places: Places {
             export: absolute(&args.export)?,
@@ -119,14 +180,19 @@ fn bench(args: &Args) -> Result<bool, String> {
             peers: absolute(&args.peers)?,
             ringnfs: absolute(&args.ringnfs)?,
         },
-        rows: rows::select(&args.rows)?,
+        rows: rows::select(&wanted)?,
         time: seconds(args.seconds)?,
         warmup: seconds(args.warmup)?,
         threads: args.threads,
+        awake: !args.let_sleep,
         report: Report::default(),
     };
-    let chosen = choose(&args.servers)?;
-    std::fs::create_dir_all(&run.places.work).map_err(|e| format!("{}: {e}", run.places.work.display()))?;
+    let mut chosen = choose(&args.servers)?;
+    if wanted.is_empty() && !args.rows.is_empty() {
+        chosen.clear();
+    }
+    std::fs::create_dir_all(&run.places.work)
+        .map_err(|e| format!("{}: {e}", run.places.work.display()))?;
     let mut failed = false;
     for _ in 0..args.repeat.max(1) {
         for server in &chosen {
@@ -141,6 +207,7 @@ fn bench(args: &Args) -> Result<bool, String> {
             }
         }
     }
+    failed |= !engines(args, &mut run)?;
     let json = || serde_json::to_string_pretty(&run.report.json()).unwrap_or_default();
     match &args.json {
         Some(path) if path.as_os_str() == "-" => println!("{}", json()),
@@ -156,6 +223,10 @@ fn bench(args: &Args) -> Result<bool, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(seconds) = args.spin {
+        load::spin(seconds);
+        return ExitCode::SUCCESS;
+    }
     if args.list {
         list();
         return ExitCode::SUCCESS;

@@ -57,7 +57,12 @@ impl OutQueue {
         Ok(true)
     }
 
-    fn send_some(&self, socket: impl AsFd, block: &[u8], flags: SendFlags) -> rustix::io::Result<usize> {
+    fn send_some(
+        &self,
+        socket: impl AsFd,
+        block: &[u8],
+        flags: SendFlags,
+    ) -> rustix::io::Result<usize> {
         if self.payloads.is_empty() {
             return send(socket, &self.bytes[self.sent..], flags);
         }
@@ -72,7 +77,12 @@ impl OutQueue {
             used += 1;
             (from, skip) = (at, 0);
         }
-        sendmsg(socket, &slices[..used], &mut SendAncillaryBuffer::default(), flags)
+        sendmsg(
+            socket,
+            &slices[..used],
+            &mut SendAncillaryBuffer::default(),
+            flags,
+        )
     }
 
     fn advance(&mut self, mut n: usize) {

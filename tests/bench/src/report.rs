@@ -63,27 +63,53 @@ fn ratio(of: f64, to: Option<f64>) -> String {
 impl Report {
     /// Adds one run.
     pub fn add(&mut self, row: Row, server: &'static str, measure: Measure) {
-        match self.cells.iter_mut().find(|cell| cell.row.id == row.id && cell.server == server) {
+        match self
+            .cells
+            .iter_mut()
+            .find(|cell| cell.row.id == row.id && cell.server == server)
+        {
             Some(cell) => cell.runs.push(measure),
-            None => self.cells.push(Cell { row, server, runs: vec![measure] }),
+            None => self.cells.push(Cell {
+                row,
+                server,
+                runs: vec![measure],
+            }),
         }
     }
 
     fn get(&self, row: &str, server: &str) -> Option<Measure> {
-        self.cells.iter().find(|cell| cell.row.id == row && cell.server == server)?.median()
+        self.cells
+            .iter()
+            .find(|cell| cell.row.id == row && cell.server == server)?
+            .median()
     }
 
     /// Replies that were wrong, over everything.
     pub fn errors(&self) -> u64 {
-        self.cells.iter().flat_map(|cell| &cell.runs).map(|run| run.errors).sum()
+        self.cells
+            .iter()
+            .flat_map(|cell| &cell.runs)
+            .map(|run| run.errors)
+            .sum()
     }
 
     /// The table.
     pub fn table(&self) -> String {
         let mut text = format!(
             "{:<27} {:>7} {:<11} {:>9} {:>6} {:>9} {:>9} {:>8} {:>8} {:>6} {:>9} {:>8} {:>8}\n",
-            "work", "load", "server", "ops/s", "MB/s", "p50 us", "p99 us", "srv us", "cli us", "other", "/ganesha",
-            "cpu /g", "/floor"
+            "work",
+            "load",
+            "server",
+            "ops/s",
+            "MB/s",
+            "p50 us",
+            "p99 us",
+            "srv us",
+            "cli us",
+            "other",
+            "/ganesha",
+            "cpu /g",
+            "/floor"
         );
         let mut rows: Vec<Row> = Vec::new();
         for cell in &self.cells {
@@ -111,7 +137,11 @@ impl Report {
         let mut load = format!("{}x{}", row.conns, row.depth);
         for cell in self.cells.iter().filter(|cell| cell.row.id == row.id) {
             let Some(m) = cell.median() else { continue };
-            let data = if m.mb > 0.0 { format!("{:.0}", m.mb) } else { "-".to_string() };
+            let data = if m.mb > 0.0 {
+                format!("{:.0}", m.mb)
+            } else {
+                "-".to_string()
+            };
             let _ = writeln!(
                 text,
                 "{title:<27} {load:>7} {:<11} {:>9.0} {data:>6} {:>9.1} {:>9.1} {:>8.2} {:>8.2} {:>6.2} {:>9} {:>8} {:>8}",
@@ -146,7 +176,14 @@ impl Report {
             return None;
         }
         let got = ours / theirs;
-        Some((got, if metric == Metric::Ops { got >= bound } else { got <= bound }))
+        Some((
+            got,
+            if metric == Metric::Ops {
+                got >= bound
+            } else {
+                got <= bound
+            },
+        ))
     }
 
     fn each_goal(&self, mut f: impl FnMut(&Row, &str, &Goal, f64, bool)) {
@@ -168,9 +205,15 @@ impl Report {
                 Metric::P50 => "p50",
                 Metric::Cpu => "CPU/op",
             };
-            let (sign, than) = (if *metric == Metric::Ops { ">=" } else { "<=" }, name(against));
+            let (sign, than) = (
+                if *metric == Metric::Ops { ">=" } else { "<=" },
+                name(against),
+            );
             let (row, said) = (row.id, if reached { "reached" } else { "MISSED" });
-            let _ = writeln!(text, "{said:<8} {row:<14} {server:<9} {what:<6} {got:.2}x {than}, to be {sign} {bound}x");
+            let _ = writeln!(
+                text,
+                "{said:<8} {row:<14} {server:<9} {what:<6} {got:.2}x {than}, to be {sign} {bound}x"
+            );
         });
         text
     }
@@ -201,7 +244,11 @@ impl Report {
                 "goal": bound, "reached": reached,
             }));
         });
-        let not_run: Vec<Value> = self.not_run.iter().map(|(server, why)| json!({ "server": server, "why": why })).collect();
+        let not_run: Vec<Value> = self
+            .not_run
+            .iter()
+            .map(|(server, why)| json!({ "server": server, "why": why }))
+            .collect();
         json!({ "results": cells, "goals": goals, "not_measured": not_run })
     }
 }
@@ -227,7 +274,10 @@ mod tests {
             client_cpu: 1.0,
             other_cores: 0.0,
             errors,
-            samples: (errors > 0).then(|| "NFS status 5".to_string()).into_iter().collect(),
+            samples: (errors > 0)
+                .then(|| "NFS status 5".to_string())
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -241,7 +291,10 @@ mod tests {
         }
         report.add(row, "adaptive", ran(9_000.0, 0));
         let table = report.table();
-        assert!(table.contains("11.00x") && table.contains("3 ERRORS: NFS status 5"), "{table}");
+        assert!(
+            table.contains("11.00x") && table.contains("3 ERRORS: NFS status 5"),
+            "{table}"
+        );
         let goals = report.goals();
         assert_eq!(goals.matches("reached").count(), 2, "{goals}");
         assert_eq!(goals.matches("MISSED").count(), 2, "{goals}");

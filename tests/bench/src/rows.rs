@@ -78,8 +78,23 @@ pub struct Row {
 }
 
 impl Row {
-    const fn new(id: &'static str, title: &'static str, kind: Kind, load: (usize, usize), size: u32, goals: &'static [Goal]) -> Row {
-        Row { id, title, kind, conns: load.0, depth: load.1, size, goals }
+    const fn new(
+        id: &'static str,
+        title: &'static str,
+        kind: Kind,
+        load: (usize, usize),
+        size: u32,
+        goals: &'static [Goal],
+    ) -> Row {
+        Row {
+            id,
+            title,
+            kind,
+            conns: load.0,
+            depth: load.1,
+            size,
+            goals,
+        }
     }
 }
 
@@ -92,19 +107,89 @@ const NAMES: &[Goal] = &[(Metric::Ops, GANESHA, 3.0)];
 /// Every row, in the order of the table.
 pub const ROWS: &[Row] = &[
     Row::new("null-1x1", "NULL", Kind::Null, (1, 1), 0, ROUND_TRIP),
-    Row::new("getattr-1x1", "GETATTR", Kind::Getattr, (1, 1), 0, ROUND_TRIP),
+    Row::new(
+        "getattr-1x1",
+        "GETATTR",
+        Kind::Getattr,
+        (1, 1),
+        0,
+        ROUND_TRIP,
+    ),
     Row::new("getattr", "GETATTR", Kind::Getattr, (8, 16), 0, CHEAP_CALL),
     Row::new("lookup", "LOOKUP", Kind::Lookup, (8, 16), 0, CHEAP_CALL),
     Row::new("access", "ACCESS", Kind::Access, (8, 16), 0, CHEAP_CALL),
-    Row::new("read-4k", "READ 4 KiB cached", Kind::Read, (8, 16), 4096, &[(Metric::Ops, GANESHA, 8.0)]),
-    Row::new("read-1m", "READ 1 MiB cached", Kind::Read, (1, 4), 1 << 20, &[(Metric::Ops, FLOOR, 0.85)]),
-    Row::new("write-4k", "WRITE 4 KiB UNSTABLE", Kind::Write(UNSTABLE), (8, 16), 4096, &[(Metric::Ops, GANESHA, 5.0)]),
-    Row::new("write-1m", "WRITE 1 MiB UNSTABLE", Kind::Write(UNSTABLE), (1, 4), 1 << 20, &[(Metric::Ops, GANESHA, 1.5)]),
-    Row::new("write-4k-sync", "WRITE 4 KiB FILE_SYNC", Kind::Write(FILE_SYNC), (8, 8), 4096, &[(Metric::Ops, GANESHA, 2.0)]),
-    Row::new("create", "CREATE+REMOVE", Kind::CreateRemove { shared: false }, (8, 8), 0, NAMES),
-    Row::new("create-shared", "CREATE+REMOVE, 1 directory", Kind::CreateRemove { shared: true }, (8, 8), 0, &[]),
-    Row::new("readdirplus", "READDIRPLUS 66 entries", Kind::Readdirplus, (2, 4), 0, NAMES),
-    Row::new("nconnect-1", "GETATTR, one connection", Kind::Getattr, (1, 128), 0, &[]),
+    Row::new(
+        "read-4k",
+        "READ 4 KiB cached",
+        Kind::Read,
+        (8, 16),
+        4096,
+        &[(Metric::Ops, GANESHA, 8.0)],
+    ),
+    Row::new(
+        "read-1m",
+        "READ 1 MiB cached",
+        Kind::Read,
+        (1, 4),
+        1 << 20,
+        &[(Metric::Ops, FLOOR, 0.85)],
+    ),
+    Row::new(
+        "write-4k",
+        "WRITE 4 KiB UNSTABLE",
+        Kind::Write(UNSTABLE),
+        (8, 16),
+        4096,
+        &[(Metric::Ops, GANESHA, 5.0)],
+    ),
+    Row::new(
+        "write-1m",
+        "WRITE 1 MiB UNSTABLE",
+        Kind::Write(UNSTABLE),
+        (1, 4),
+        1 << 20,
+        &[(Metric::Ops, GANESHA, 1.5)],
+    ),
+    Row::new(
+        "write-4k-sync",
+        "WRITE 4 KiB FILE_SYNC",
+        Kind::Write(FILE_SYNC),
+        (8, 8),
+        4096,
+        &[(Metric::Ops, GANESHA, 2.0)],
+    ),
+    Row::new(
+        "create",
+        "CREATE+REMOVE",
+        Kind::CreateRemove { shared: false },
+        (8, 8),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "create-shared",
+        "CREATE+REMOVE, 1 directory",
+        Kind::CreateRemove { shared: true },
+        (8, 8),
+        0,
+        &[],
+    ),
+    Row::new(
+        "readdirplus",
+        "READDIRPLUS 66 entries",
+        Kind::Readdirplus,
+        (2, 4),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "nconnect-1",
+        "GETATTR, one connection",
+        Kind::Getattr,
+        (1, 128),
+        0,
+        &[],
+    ),
     Row::new(
         "nconnect-8",
         "GETATTR, nconnect=8",
@@ -124,8 +209,12 @@ pub fn select(wanted: &[String]) -> Result<Vec<Row>, String> {
         }
     }
     let chosen = |row: &Row| {
-        let exact = wanted.iter().any(|w| ROWS.iter().any(|r| r.id == w) && w == row.id);
-        let prefix = wanted.iter().any(|w| !ROWS.iter().any(|r| r.id == w) && row.id.starts_with(w.as_str()));
+        let exact = wanted
+            .iter()
+            .any(|w| ROWS.iter().any(|r| r.id == w) && w == row.id);
+        let prefix = wanted
+            .iter()
+            .any(|w| !ROWS.iter().any(|r| r.id == w) && row.id.starts_with(w.as_str()));
         wanted.is_empty() || exact || prefix
     };
     Ok(ROWS.iter().filter(|row| chosen(row)).copied().collect())
@@ -142,7 +231,10 @@ mod tests {
             select(&names).map(|rows| rows.iter().map(|r| r.id).collect::<Vec<_>>())
         };
         assert_eq!(ids(&["getattr"]).unwrap(), ["getattr"]);
-        assert_eq!(ids(&["write-1m", "read"]).unwrap(), ["read-4k", "read-1m", "write-1m", "readdirplus"]);
+        assert_eq!(
+            ids(&["write-1m", "read"]).unwrap(),
+            ["read-4k", "read-1m", "write-1m", "readdirplus"]
+        );
         assert_eq!(ids(&[]).unwrap().len(), ROWS.len());
         assert!(ids(&["chmod"]).is_err());
     }

@@ -35,7 +35,10 @@ pub struct Call {
 impl Call {
     /// A call of `proc` in version 3 of `prog`.
     pub fn new(prog: u32, proc: u32) -> Call {
-        let mut call = Call { bytes: Vec::with_capacity(192), payload: 0 };
+        let mut call = Call {
+            bytes: Vec::with_capacity(192),
+            payload: 0,
+        };
         for word in [0, 0, 0, 2, prog, 3, proc] {
             call.put(word);
         }
@@ -189,7 +192,10 @@ mod tests {
 
     #[test]
     fn record_mark_counts_header_arguments_and_payload() {
-        let call = Call::new(NFS, nfs_proc::WRITE).opaque(b"handle").u64(1 << 33).payload(4096);
+        let call = Call::new(NFS, nfs_proc::WRITE)
+            .opaque(b"handle")
+            .u64(1 << 33)
+            .payload(4096);
         let mark = u32::from_be_bytes(*call.bytes().first_chunk().unwrap());
         assert_eq!(mark, LAST_FRAGMENT | (call.bytes().len() - 4 + 4096) as u32);
         assert_eq!(call.bytes().len() % 4, 0);
@@ -198,9 +204,15 @@ mod tests {
         assert_eq!(words, [0, 0, 2, NFS, 3, nfs_proc::WRITE]);
         assert_eq!(read.u32(), Some(1));
         assert_eq!(read.opaque(400).map(<[u8]>::len), Some(28));
-        assert_eq!((read.u32(), read.opaque(400).map(<[u8]>::len)), (Some(0), Some(0)));
+        assert_eq!(
+            (read.u32(), read.opaque(400).map(<[u8]>::len)),
+            (Some(0), Some(0))
+        );
         assert_eq!(read.opaque(64), Some(&b"handle"[..]));
-        assert_eq!((read.u64(), read.u32(), read.left()), (Some(1 << 33), Some(4096), 0));
+        assert_eq!(
+            (read.u64(), read.u32(), read.left()),
+            (Some(1 << 33), Some(4096), 0)
+        );
     }
 
     #[test]

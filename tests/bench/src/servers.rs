@@ -43,30 +43,81 @@ pub struct Server {
     command: fn(&Places) -> io::Result<Command>,
     /// What it calls the exported directory; `None` for that directory's own path.
     export: Option<&'static str>,
+    /// Where the directory is below what is mounted.
+    below: Option<&'static str>,
     real: bool,
 }
 
+const NFS_MIRROR_TARGET: &str = "mirror";
 const GANESHA_PORT: u16 = 2049;
 const GANESHA_MOUNT_PORT: u16 = 20_048;
 
 /// Every server, in the order they run. The floor and the reference come first.
 pub const SERVERS: &[Server] = &[
-    Server::new("echo", "floor: one thread that answers with bytes of the same lengths", 20_490, echo, None, false),
+    Server::new(
+        "echo",
+        "floor: one thread that answers with bytes of the same lengths",
+        20_490,
+        echo,
+        None,
+        false,
+    ),
     Server {
         mount_port: GANESHA_MOUNT_PORT,
-        ..Server::new("ganesha", "nfs-ganesha, FSAL VFS (Debian)", GANESHA_PORT, ganesha, None, true)
+        ..Server::new(
+            "ganesha",
+            "nfs-ganesha, FSAL VFS (Debian)",
+            GANESHA_PORT,
+            ganesha,
+            None,
+            true,
+        )
     },
-    Server::new("ring", "ringnfs, io_policy = ring", 20_491, ring, None, true),
-    Server::new("adaptive", "ringnfs, io_policy = adaptive", 20_492, adaptive, None, true),
-    Server::new("nfs3_server", "mirror of cargo-nfs3-server (crates.io)", 20_493, nfs3_server, Some("/"), true),
-    Server::new("nfs_mirror", "nfs_mirror on zerofs_nfsserve, an nfsserve fork (crates.io)", 20_494, nfs_mirror, Some("/"), true),
+    Server::new(
+        "ring",
+        "ringnfs, io_policy = ring",
+        20_491,
+        ring,
+        None,
+        true,
+    ),
+    Server::new(
+        "adaptive",
+        "ringnfs, io_policy = adaptive",
+        20_492,
+        adaptive,
+        None,
+        true,
+    ),
+    Server::new(
+        "nfs3_server",
+        "mirror of cargo-nfs3-server on nfs3_server (crates.io); it answers FILE_SYNC without a sync",
+        20_493,
+        nfs3_server,
+        Some("/"),
+        true,
+    ),
+    Server {
+        below: Some(NFS_MIRROR_TARGET),
+        ..Server::new(
+            "nfs_mirror",
+            "nfs_mirror on zerofs_nfsserve, a fork of nfsserve (crates.io)",
+            20_494,
+            nfs_mirror,
+            Some("/"),
+            true,
+        )
+    },
 ];
 
 fn program(path: PathBuf) -> io::Result<Command> {
     if path.is_file() {
         return Ok(Command::new(path));
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is not there", path.display())))
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{} is not there", path.display()),
+    ))
 }
 
 fn echo(_: &Places) -> io::Result<Command> {
@@ -92,7 +143,11 @@ fn ganesha(places: &Places) -> io::Result<Command> {
     )?;
     fs::create_dir_all("/var/lib/nfs/ganesha")?;
     let mut command = program(PathBuf::from("/usr/bin/ganesha.nfsd"))?;
-    command.arg("-F").arg("-f").arg(config).args(["-L", "STDOUT", "-N", "NIV_EVENT"]);
+    command
+        .arg("-F")
+        .arg("-f")
+        .arg(config)
+        .args(["-L", "STDOUT", "-N", "NIV_EVENT"]);
     command.arg("-p").arg(places.work.join("ganesha.pid"));
     Ok(command)
 }
@@ -101,9 +156,22 @@ fn ringnfs(places: &Places, policy: &str, port: u16) -> io::Result<Command> {
     let state = places.work.join(format!("ringnfs-{policy}"));
     fs::create_dir_all(&state)?;
     let mut command = program(places.ringnfs.clone())?;
-    command.arg("serve").arg(&places.export).arg("--listen").arg(format!("127.0.0.1:{port}"));
-    command.args(["--options", "rw,no_root_squash,insecure", "--io-policy", policy]);
-    command.arg("--state-dir").arg(&state).arg("--runtime-dir").arg(&state);
+    command
+        .arg("serve")
+        .arg(&places.export)
+        .arg("--listen")
+        .arg(format!("127.0.0.1:{port}"));
+    command.args([
+        "--options",
+        "rw,no_root_squash,insecure",
+        "--io-policy",
+        policy,
+    ]);
+    command
+        .arg("--state-dir")
+        .arg(&state)
+        .arg("--runtime-dir")
+        .arg(&state);
     Ok(command)
 }
 
@@ -117,13 +185,25 @@ fn adaptive(places: &Places) -> io::Result<Command> {
 
 fn nfs3_server(places: &Places) -> io::Result<Command> {
     let mut command = program(places.peers.join("cargo-nfs3-server"))?;
-    command.arg("--path").arg(&places.export).args(["-i", "127.0.0.1", "-p", "20493", "--quiet"]);
+    command
+        .arg("--path")
+        .arg(&places.export)
+        .args(["-i", "127.0.0.1", "-p", "20493", "--quiet"]);
     Ok(command)
 }
 
 fn nfs_mirror(places: &Places) -> io::Result<Command> {
     let mut command = program(places.peers.join("nfs_mirror"))?;
-    command.arg(&places.export).args(["--target", "/", "-i", "127.0.0.1", "-p", "20494", "-l", "error"]);
+    command.arg(&places.export).args([
+        "--target",
+        NFS_MIRROR_TARGET,
+        "-i",
+        "127.0.0.1",
+        "-p",
+        "20494",
+        "-l",
+        "error",
+    ]);
     Ok(command)
 }
 
@@ -146,7 +226,16 @@ impl Server {
         export: Option<&'static str>,
         real: bool,
     ) -> Server {
-        Server { id, about, port, mount_port: port, command, export, real }
+        Server {
+            id,
+            about,
+            port,
+            mount_port: port,
+            command,
+            export,
+            below: None,
+            real,
+        }
     }
 
     /// Starts it, waits until it answers and looks up what the rows need.
@@ -154,11 +243,21 @@ impl Server {
         let log = places.work.join(format!("{}.log", self.id));
         let file = File::create(&log)?;
         let mut command = (self.command)(places)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
         let child = command.spawn()?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let mut running = Running { child, addr, targets: Targets::default() };
-        match running.wait_ready().and_then(|()| self.targets(addr, places)) {
+        let mut running = Running {
+            child,
+            addr,
+            targets: Targets::default(),
+        };
+        match running
+            .wait_ready()
+            .and_then(|()| self.targets(addr, places))
+        {
             Ok(targets) => {
                 running.targets = targets;
                 Ok(running)
@@ -168,7 +267,10 @@ impl Server {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 let tail: Vec<_> = said.lines().rev().take(5).collect();
                 let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n    ");
-                Err(io::Error::new(e.kind(), format!("{e}; its log ends:\n    {tail}")))
+                Err(io::Error::new(
+                    e.kind(),
+                    format!("{e}; its log ends:\n    {tail}"),
+                ))
             }
         }
     }
@@ -177,9 +279,15 @@ impl Server {
         if !self.real {
             return Ok(made_up());
         }
-        let path = self.export.map_or_else(|| places.export.display().to_string(), str::to_string);
-        let root = Session::connect((addr.ip(), self.mount_port).into())?.mount(&path)?;
-        look_up(&mut Session::connect(addr)?, &root)
+        let path = self
+            .export
+            .map_or_else(|| places.export.display().to_string(), str::to_string);
+        let mut root = Session::connect((addr.ip(), self.mount_port).into())?.mount(&path)?;
+        let mut session = Session::connect(addr)?;
+        if let Some(name) = self.below {
+            root = session.lookup(&root, name)?;
+        }
+        look_up(&mut session, &root)
     }
 }
 
@@ -235,22 +343,34 @@ fn made_up() -> Targets {
 }
 
 fn look_up(session: &mut Session, root: &Handle) -> io::Result<Targets> {
-    let mut targets = Targets { real: true, ..Targets::default() };
+    let mut targets = Targets {
+        real: true,
+        ..Targets::default()
+    };
     targets.read_dir = session.lookup(root, "read")?;
     targets.listed = session.lookup(root, "listed")?;
     targets.shared_dir = session.lookup(root, "shared")?;
     let write_dir = session.lookup(root, "write")?;
     for i in 0..FILES {
-        targets.read.push(session.lookup(&targets.read_dir, &file_name(i))?);
-        targets.write.push(session.lookup(&write_dir, &file_name(i))?);
+        targets
+            .read
+            .push(session.lookup(&targets.read_dir, &file_name(i))?);
+        targets
+            .write
+            .push(session.lookup(&write_dir, &file_name(i))?);
     }
     for i in 0..OWN_DIRS {
-        targets.own_dirs.push(session.lookup(root, &format!("own-{i}"))?);
+        targets
+            .own_dirs
+            .push(session.lookup(root, &format!("own-{i}"))?);
     }
     // One whole file, every byte: a server that answers with the wrong data is not worth timing.
     let data = session.read(&targets.read[FILES - 1], 0, FILE_SIZE as u32)?;
     if data != contents(FILES - 1) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "READ: not the data in the file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "READ: not the data in the file",
+        ));
     }
     Ok(targets)
 }
@@ -261,14 +381,21 @@ fn contents(i: usize) -> Vec<u8> {
     for offset in (0..FILE_SIZE).step_by(STAMP as usize) {
         data.extend_from_slice(&(i as u64).to_be_bytes());
         data.extend_from_slice(&offset.to_be_bytes());
-        data.resize((offset + STAMP) as usize, (i as u64 * 31 + offset / STAMP) as u8);
+        data.resize(
+            (offset + STAMP) as usize,
+            (i as u64 * 31 + offset / STAMP) as u8,
+        );
     }
     data
 }
 
 /// Lays out the exported tree afresh, in the page cache and on disk.
 pub fn lay_out(export: &Path) -> io::Result<()> {
-    for dir in ["read", "write", "listed", "shared"].map(str::to_string).into_iter().chain((0..OWN_DIRS).map(|i| format!("own-{i}"))) {
+    for dir in ["read", "write", "listed", "shared"]
+        .map(str::to_string)
+        .into_iter()
+        .chain((0..OWN_DIRS).map(|i| format!("own-{i}")))
+    {
         let dir = export.join(dir);
         match fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -277,7 +404,10 @@ pub fn lay_out(export: &Path) -> io::Result<()> {
     }
     for i in 0..FILES {
         fs::write(export.join("read").join(file_name(i)), contents(i))?;
-        fs::write(export.join("write").join(file_name(i)), vec![0; FILE_SIZE as usize])?;
+        fs::write(
+            export.join("write").join(file_name(i)),
+            vec![0; FILE_SIZE as usize],
+        )?;
     }
     for i in 0..LISTED {
         fs::write(export.join("listed").join(file_name(i)), [])?;

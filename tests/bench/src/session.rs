@@ -34,7 +34,11 @@ impl Session {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Session { stream, xid: 1, reply: Vec::new() })
+        Ok(Session {
+            stream,
+            xid: 1,
+            reply: Vec::new(),
+        })
     }
 
     /// Sends one call with `payload` behind it and reads its reply up to the results.
@@ -96,21 +100,32 @@ impl Session {
     pub fn mount(&mut self, path: &str) -> io::Result<Handle> {
         let mut reply = self.call(&Call::new(MOUNT, 1).opaque(path.as_bytes()), &[])?;
         match reply.u32() {
-            Some(0) => reply.opaque(64).map(<[u8]>::to_vec).ok_or_else(|| bad("MNT: handle cut short")),
+            Some(0) => reply
+                .opaque(64)
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| bad("MNT: handle cut short")),
             status => Err(bad(format!("MNT of {path}: status {status:?}"))),
         }
     }
 
     /// LOOKUP of `name` in `dir` (RFC 1813 section 3.3.3).
     pub fn lookup(&mut self, dir: &[u8], name: &str) -> io::Result<Handle> {
-        let call = Call::new(NFS, nfs_proc::LOOKUP).opaque(dir).opaque(name.as_bytes());
+        let call = Call::new(NFS, nfs_proc::LOOKUP)
+            .opaque(dir)
+            .opaque(name.as_bytes());
         let mut reply = self.nfs(&format!("LOOKUP of {name}"), &call, &[])?;
-        reply.opaque(64).map(<[u8]>::to_vec).ok_or_else(|| bad("LOOKUP: handle cut short"))
+        reply
+            .opaque(64)
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| bad("LOOKUP: handle cut short"))
     }
 
     /// READ of `count` bytes at `offset` that all must be there (RFC 1813 section 3.3.6).
     pub fn read(&mut self, file: &[u8], offset: u64, count: u32) -> io::Result<Vec<u8>> {
-        let call = Call::new(NFS, nfs_proc::READ).opaque(file).u64(offset).u32(count);
+        let call = Call::new(NFS, nfs_proc::READ)
+            .opaque(file)
+            .u64(offset)
+            .u32(count);
         let mut reply = self.nfs("READ", &call, &[])?;
         match read_data(&mut reply, count) {
             Some(data) if data.len() == count as usize => Ok(data.to_vec()),
@@ -123,5 +138,7 @@ impl Session {
 fn read_data<'a>(reply: &mut Reply<'a>, count: u32) -> Option<&'a [u8]> {
     reply.post_op_attr()?;
     let (said, _eof) = (reply.u32()?, reply.u32()?);
-    reply.opaque(count as usize).filter(|data| data.len() == said as usize)
+    reply
+        .opaque(count as usize)
+        .filter(|data| data.len() == said as usize)
 }

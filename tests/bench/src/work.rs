@@ -79,30 +79,65 @@ impl Job {
         let nfs = |proc| Call::new(NFS, proc);
         match row.kind {
             Kind::Null => job.calls.push(nfs(nfs_proc::NULL)),
-            Kind::Getattr => job.calls.extend(targets.read.iter().map(|f| nfs(nfs_proc::GETATTR).opaque(f))),
-            Kind::Lookup => job.calls.extend(
-                (0..FILES).map(|i| nfs(nfs_proc::LOOKUP).opaque(&targets.read_dir).opaque(file_name(i).as_bytes())),
+            Kind::Getattr => job.calls.extend(
+                targets
+                    .read
+                    .iter()
+                    .map(|f| nfs(nfs_proc::GETATTR).opaque(f)),
             ),
+            Kind::Lookup => job.calls.extend((0..FILES).map(|i| {
+                nfs(nfs_proc::LOOKUP)
+                    .opaque(&targets.read_dir)
+                    .opaque(file_name(i).as_bytes())
+            })),
             // ACCESS3_READ, MODIFY and EXTEND.
-            Kind::Access => job.calls.extend(targets.read.iter().map(|f| nfs(nfs_proc::ACCESS).opaque(f).u32(0x0d))),
+            Kind::Access => job.calls.extend(
+                targets
+                    .read
+                    .iter()
+                    .map(|f| nfs(nfs_proc::ACCESS).opaque(f).u32(0x0d)),
+            ),
             Kind::Read => {
-                job.calls.extend(targets.read.iter().map(|f| nfs(nfs_proc::READ).opaque(f).u64(0).u32(row.size)));
+                job.calls.extend(
+                    targets
+                        .read
+                        .iter()
+                        .map(|f| nfs(nfs_proc::READ).opaque(f).u64(0).u32(row.size)),
+                );
             }
             Kind::Write(stable) => job.calls.extend(targets.write.iter().map(|f| {
-                nfs(nfs_proc::WRITE).opaque(f).u64(0).u32(row.size).u32(stable).payload(row.size as usize)
+                nfs(nfs_proc::WRITE)
+                    .opaque(f)
+                    .u64(0)
+                    .u32(row.size)
+                    .u32(stable)
+                    .payload(row.size as usize)
             })),
             Kind::CreateRemove { shared } => {
-                let dir = if shared { &targets.shared_dir } else { &targets.own_dirs[conn % targets.own_dirs.len()] };
+                let dir = if shared {
+                    &targets.shared_dir
+                } else {
+                    &targets.own_dirs[conn % targets.own_dirs.len()]
+                };
                 for slot in 0..row.depth {
                     let name = format!("c{conn:02}s{slot:03}-00000000");
                     // UNCHECKED, mode 0644, everything else left to the server.
-                    let create = nfs(nfs_proc::CREATE).opaque(dir).opaque(name.as_bytes()).u32(0).u32(1).u32(0o644);
+                    let create = nfs(nfs_proc::CREATE)
+                        .opaque(dir)
+                        .opaque(name.as_bytes())
+                        .u32(0)
+                        .u32(1)
+                        .u32(0o644);
                     job.calls.push(create.u32(0).u32(0).u32(0).u32(0).u32(0));
-                    job.removes.push(nfs(nfs_proc::REMOVE).opaque(dir).opaque(name.as_bytes()));
+                    job.removes
+                        .push(nfs(nfs_proc::REMOVE).opaque(dir).opaque(name.as_bytes()));
                 }
             }
             Kind::Readdirplus => {
-                let call = nfs(nfs_proc::READDIRPLUS).opaque(&targets.listed).u64(0).u64(0);
+                let call = nfs(nfs_proc::READDIRPLUS)
+                    .opaque(&targets.listed)
+                    .u64(0)
+                    .u64(0);
                 job.calls.push(call.u32(DIRCOUNT).u32(MAXCOUNT));
             }
         }
@@ -111,12 +146,20 @@ impl Job {
 
     /// Bytes of a reply's start that [`Job::check`] needs.
     pub fn head(&self) -> usize {
-        if self.row.kind == Kind::Readdirplus { 2 * MAXCOUNT as usize } else { DATA_HEAD }
+        if self.row.kind == Kind::Readdirplus {
+            2 * MAXCOUNT as usize
+        } else {
+            DATA_HEAD
+        }
     }
 
     /// Bytes a reply has at least, over all its fragments.
     pub fn least(&self) -> usize {
-        if self.row.kind == Kind::Read { self.row.size as usize } else { 24 }
+        if self.row.kind == Kind::Read {
+            self.row.size as usize
+        } else {
+            24
+        }
     }
 
     fn random(&mut self, below: u64) -> u64 {
@@ -128,12 +171,19 @@ impl Job {
 
     /// Queues the slot's next call.
     pub fn ask(&mut self, slot: usize, xid: u32, out: &mut OutQueue) {
-        let file = if self.calls.len() > 1 { self.random(self.calls.len() as u64) as usize } else { 0 };
+        let file = if self.calls.len() > 1 {
+            self.random(self.calls.len() as u64) as usize
+        } else {
+            0
+        };
         let xid = xid.to_be_bytes();
         if let Kind::CreateRemove { .. } = self.row.kind {
             let asked = &mut self.asked[slot];
-            let (call, tail) =
-                if asked.created { (&self.removes[slot], 0) } else { (&self.calls[slot], CREATE_TAIL) };
+            let (call, tail) = if asked.created {
+                (&self.removes[slot], 0)
+            } else {
+                (&self.calls[slot], CREATE_TAIL)
+            };
             let bytes = out.push(call.bytes(), 0);
             bytes[XID_AT..XID_AT + 4].copy_from_slice(&xid);
             let end = bytes.len() - tail;
@@ -142,10 +192,16 @@ impl Job {
             return;
         }
         let offset = match self.row.kind {
-            Kind::Read | Kind::Write(_) => self.random(FILE_SIZE / u64::from(self.row.size)) * u64::from(self.row.size),
+            Kind::Read | Kind::Write(_) => {
+                self.random(FILE_SIZE / u64::from(self.row.size)) * u64::from(self.row.size)
+            }
             _ => 0,
         };
-        self.asked[slot] = Asked { file, offset, ..Asked::default() };
+        self.asked[slot] = Asked {
+            file,
+            offset,
+            ..Asked::default()
+        };
         let call = &self.calls[file];
         let bytes = out.push(call.bytes(), call.payload_len());
         bytes[XID_AT..XID_AT + 4].copy_from_slice(&xid);
@@ -166,7 +222,12 @@ impl Job {
 
     /// Checks the results of the slot's reply; `record` is the length of the whole reply, of which `reply` may be
     /// the start. What is wrong comes back as text.
-    pub fn check(&mut self, slot: usize, mut reply: Reply<'_>, record: usize) -> Result<(), String> {
+    pub fn check(
+        &mut self,
+        slot: usize,
+        mut reply: Reply<'_>,
+        record: usize,
+    ) -> Result<(), String> {
         self.replies = self.replies.wrapping_add(1);
         if self.row.kind == Kind::Null {
             return Ok(());
@@ -179,7 +240,11 @@ impl Job {
             asked.serial = asked.serial.wrapping_add(u32::from(!asked.created));
         }
         if status != 0 {
-            let what = if removing { "REMOVE".into() } else { format!("{:?}", self.row.kind) };
+            let what = if removing {
+                "REMOVE".into()
+            } else {
+                format!("{:?}", self.row.kind)
+            };
             return Err(format!("{what}: NFS status {status}"));
         }
         if !self.real {

@@ -90,7 +90,8 @@ impl Peer {
         if bytes.len() < CALL_HEAD {
             return None;
         }
-        let word = |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        let word =
+            |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let len = 4 + (word(0) & !LAST_FRAGMENT) as usize;
         // Short calls whole, so that the count of a READ, its last word, can be seen; a WRITE's data is dropped as it comes.
         let used = if len <= SHORT_CALL { len } else { CALL_HEAD };
@@ -98,7 +99,11 @@ impl Peer {
             return None;
         }
         let proc = word(24);
-        let data = if proc == nfs_proc::READ { word(used - 4).min(MAX_DATA as u32) as usize } else { 0 };
+        let data = if proc == nfs_proc::READ {
+            word(used - 4).min(MAX_DATA as u32) as usize
+        } else {
+            0
+        };
         self.owed = Some((word(4), results_len(proc), data));
         self.skip = len - used;
         Some(used)
@@ -116,7 +121,8 @@ fn answer(out: &mut OutQueue, xid: u32, results: usize, data: usize) {
 
 /// Serves one connection until it ends or a second one arrives.
 fn serve_alone(peer: &mut Peer, arrivals: &Mutex<Vec<TcpStream>>, block: &[u8]) -> io::Result<()> {
-    peer.stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    peer.stream
+        .set_read_timeout(Some(Duration::from_millis(20)))?;
     while arrivals.lock().is_ok_and(|a| a.is_empty()) {
         peer.receive(RecvFlags::empty())?;
         peer.out.flush(&peer.stream, block, true)?;
@@ -124,25 +130,47 @@ fn serve_alone(peer: &mut Peer, arrivals: &Mutex<Vec<TcpStream>>, block: &[u8]) 
     Ok(())
 }
 
-fn adopt(ep: impl std::os::fd::AsFd, arrivals: &Mutex<Vec<TcpStream>>, peers: &mut Vec<Option<Peer>>) -> io::Result<()> {
-    let arrived = arrivals.lock().map(|mut a| std::mem::take(&mut *a)).unwrap_or_default();
+fn adopt(
+    ep: impl std::os::fd::AsFd,
+    arrivals: &Mutex<Vec<TcpStream>>,
+    peers: &mut Vec<Option<Peer>>,
+) -> io::Result<()> {
+    let arrived = arrivals
+        .lock()
+        .map(|mut a| std::mem::take(&mut *a))
+        .unwrap_or_default();
     for stream in arrived {
         stream.set_nodelay(true)?;
         let slot = peers.iter().position(Option::is_none).unwrap_or_else(|| {
             peers.push(None);
             peers.len() - 1
         });
-        epoll::add(&ep, &stream, epoll::EventData::new_u64(slot as u64), epoll::EventFlags::IN)?;
-        peers[slot] = Some(Peer { stream, out: OutQueue::default(), buf: vec![0; BUFFER], filled: 0, skip: 0, owed: None });
+        epoll::add(
+            &ep,
+            &stream,
+            epoll::EventData::new_u64(slot as u64),
+            epoll::EventFlags::IN,
+        )?;
+        peers[slot] = Some(Peer {
+            stream,
+            out: OutQueue::default(),
+            buf: vec![0; BUFFER],
+            filled: 0,
+            skip: 0,
+            owed: None,
+        });
     }
     Ok(())
 }
 
 fn main() -> io::Result<()> {
-    let port = std::env::args().nth(1).and_then(|p| p.parse().ok()).unwrap_or_else(|| {
-        eprintln!("usage: echo PORT");
-        std::process::exit(2)
-    });
+    let port = std::env::args()
+        .nth(1)
+        .and_then(|p| p.parse().ok())
+        .unwrap_or_else(|| {
+            eprintln!("usage: echo PORT");
+            std::process::exit(2)
+        });
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     let arrivals = Arc::new(Mutex::new(Vec::new()));
     let incoming = arrivals.clone();
@@ -157,7 +185,10 @@ fn main() -> io::Result<()> {
     let ep = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut peers: Vec<Option<Peer>> = Vec::new();
     let mut events = Vec::with_capacity(64);
-    let tick = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+    let tick = Timespec {
+        tv_sec: 0,
+        tv_nsec: 5_000_000,
+    };
     loop {
         adopt(&ep, &arrivals, &mut peers)?;
         if peers.iter().flatten().count() == 1
@@ -168,9 +199,15 @@ fn main() -> io::Result<()> {
             *slot = None;
         }
         events.clear();
-        epoll::wait(&ep, rustix::buffer::spare_capacity(&mut events), Some(&tick))?;
+        epoll::wait(
+            &ep,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&tick),
+        )?;
         for event in &events {
-            let Some(slot) = peers.get_mut(event.data.u64() as usize) else { continue };
+            let Some(slot) = peers.get_mut(event.data.u64() as usize) else {
+                continue;
+            };
             let Some(peer) = slot else { continue };
             let mut turn = || {
                 peer.receive(RecvFlags::DONTWAIT)?;
