@@ -1,19 +1,21 @@
 //! Runs one row against one server: threads, connections, the measured time, and what it cost.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::conn::{Clock, Conn, Tally};
 use crate::cpu::{ServerCpu, client_ns, machine_ns};
 use crate::rows::{FILE_SIZE, Row};
 use crate::session::PATIENCE;
-use crate::work::{Job, Targets};
+use crate::work::{Job, Targets, WRITTEN};
 
 /// How to run a row.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +30,8 @@ pub struct Plan {
     pub warmup: Duration,
     /// Measured time.
     pub time: Duration,
-    /// Whether an idle-priority process keeps every core from halting while one call is in flight.
-    pub awake: bool,
+    /// Whether server and client share one core while one call is in flight.
+    pub one_core: bool,
 }
 
 /// What came of a row.
@@ -57,16 +59,17 @@ pub struct Measure {
 
 /// Runs `row`.
 pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
-    let block = vec![0x5au8; FILE_SIZE as usize];
+    let block = vec![WRITTEN; FILE_SIZE as usize];
     let threads = plan.threads.clamp(1, row.conns);
     let mut groups: Vec<Vec<Conn>> = (0..threads).map(|_| Vec::new()).collect();
     for i in 0..row.conns {
         groups[i % threads].push(Conn::open(plan.addr, row.depth, Job::new(row, targets, i))?);
     }
-    let awake = if plan.awake && row.conns * row.depth == 1 {
-        Awake::start(plan)?
+    let alone = plan.one_core && row.conns * row.depth == 1;
+    let one_core = if alone {
+        OneCore::new(plan.pid)?
     } else {
-        Awake::default()
+        OneCore::default()
     };
     let from = plan.warmup.as_nanos() as u64;
     let clock = Clock {
@@ -79,15 +82,16 @@ pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
         let workers: Vec<_> = groups
             .into_iter()
             .map(|conns| {
-                let (block, start) = (&block, &start);
+                let (block, start, one_core) = (&block, &start, &one_core);
                 scope.spawn(move || {
+                    one_core.join();
                     start.wait();
                     drive(conns, &clock, block)
                 })
             })
             .collect();
-        let before = sample_at(&clock, clock.from, plan.pid, &awake);
-        let after = sample_at(&clock, clock.to, plan.pid, &awake);
+        let before = sample_at(&clock, clock.from, plan.pid);
+        let after = sample_at(&clock, clock.to, plan.pid);
         let mut tally = Tally::default();
         for worker in workers {
             tally.merge(
@@ -105,64 +109,68 @@ struct Sample {
     server: ServerCpu,
     client: u64,
     machine: u64,
-    awake: Vec<ServerCpu>,
 }
 
-/// Processes of SCHED_IDLE, one a core, that only run where nothing else does. With one call in flight a virtual
-/// machine's cores halt between calls, and waking one costs several times the round trip that is to be measured;
-/// how often depends on what else happens to run. These take that away from every server alike.
+/// Puts server and client on one core, for rows with one call in flight, and the server's threads back where they
+/// were when dropped. On two cores such a row measures how long a virtual machine takes to wake a halted core (14, 30
+/// or 75 us for the same echo, by what else happens to run); on one it measures the work, and repeats within a few percent.
 #[derive(Debug, Default)]
-struct Awake(Vec<Child>);
+struct OneCore {
+    core: Option<CpuSet>,
+    moved: Vec<(Pid, CpuSet)>,
+}
 
-impl Awake {
-    fn start(plan: &Plan) -> io::Result<Awake> {
-        let seconds = (plan.warmup + plan.time + 2 * PATIENCE)
-            .as_secs()
-            .to_string();
-        let mut awake = Awake::default();
-        for _ in 0..std::thread::available_parallelism()?.get() {
-            let mut command = Command::new("chrt");
-            command
-                .args(["--idle", "0"])
-                .arg(std::env::current_exe()?)
-                .args(["--spin", &seconds]);
-            awake.0.push(command.stdin(Stdio::null()).spawn()?);
+impl OneCore {
+    fn new(server: u32) -> io::Result<OneCore> {
+        let allowed = sched_getaffinity(None)?;
+        let mut core = CpuSet::new();
+        if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)) {
+            core.set(last);
         }
-        Ok(awake)
+        let mut one = OneCore {
+            core: Some(core),
+            moved: Vec::new(),
+        };
+        for task in fs::read_dir(format!("/proc/{server}/task"))? {
+            let tid = task?
+                .file_name()
+                .to_str()
+                .and_then(|tid| tid.parse().ok())
+                .and_then(Pid::from_raw);
+            // A thread that ends meanwhile needs no moving.
+            if let Some((tid, was)) =
+                tid.and_then(|tid| Some((tid, sched_getaffinity(Some(tid)).ok()?)))
+            {
+                one.moved.push((tid, was));
+                let _ = sched_setaffinity(Some(tid), &core);
+            }
+        }
+        Ok(one)
+    }
+
+    /// Moves the calling thread there too.
+    fn join(&self) {
+        if let Some(core) = &self.core {
+            let _ = sched_setaffinity(None, core);
+        }
     }
 }
 
-impl Drop for Awake {
+impl Drop for OneCore {
     fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
+        for (tid, was) in &self.moved {
+            let _ = sched_setaffinity(Some(*tid), was);
         }
     }
 }
 
-/// Burns CPU for `seconds`: the body of one such process.
-pub fn spin(seconds: u64) {
-    let start = Instant::now();
-    while start.elapsed().as_secs() < seconds {
-        for _ in 0..10_000 {
-            std::hint::spin_loop();
-        }
-    }
-}
-
-fn sample_at(clock: &Clock, at: u64, pid: u32, awake: &Awake) -> Sample {
+fn sample_at(clock: &Clock, at: u64, pid: u32) -> Sample {
     std::thread::sleep(Duration::from_nanos(at.saturating_sub(clock.now())));
     Sample {
         at: clock.now(),
         server: ServerCpu::read(pid),
         client: client_ns(),
         machine: machine_ns(),
-        awake: awake
-            .0
-            .iter()
-            .map(|child| ServerCpu::read(child.id()))
-            .collect(),
     }
 }
 
@@ -174,14 +182,6 @@ fn measure(row: Row, plan: &Plan, tally: Tally, before: &Sample, after: &Sample)
     let server = cores(after.server.since(&before.server));
     let client = cores(after.client - before.client);
     let machine = cores(after.machine.saturating_sub(before.machine));
-    let awake = cores(
-        after
-            .awake
-            .iter()
-            .zip(&before.awake)
-            .map(|(after, before)| after.since(before))
-            .sum(),
-    );
     let an_op = |cores: f64| if ops > 0.0 { cores * 1e6 / ops } else { 0.0 };
     let micros = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
     Measure {
@@ -191,7 +191,7 @@ fn measure(row: Row, plan: &Plan, tally: Tally, before: &Sample, after: &Sample)
         p99: micros(0.99),
         server_cpu: an_op(server),
         client_cpu: an_op(client),
-        other_cores: (machine - server - client - awake).max(0.0),
+        other_cores: (machine - server - client).max(0.0),
         errors: tally.errors,
         samples: tally.samples,
     }
@@ -352,7 +352,7 @@ mod tests {
             threads: 1,
             warmup,
             time,
-            awake: false,
+            one_core: false,
         };
         run(row, &targets, &plan).unwrap()
     }

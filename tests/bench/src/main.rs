@@ -37,12 +37,9 @@ struct Args {
     /// Writes the results to this file as JSON too (`-`: standard output, in place of the table).
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Lets idle cores halt while one call is in flight (the default keeps them awake at SCHED_IDLE, for every server).
+    /// Leaves server and client on any core also while one call is in flight (the default puts both on one then).
     #[arg(long)]
-    let_sleep: bool,
-    /// Burns CPU for so many seconds and stops: how cores are kept awake.
-    #[arg(long, hide = true)]
-    spin: Option<u64>,
+    spread: bool,
     /// Prints the names of rows and servers and stops.
     #[arg(long)]
     list: bool,
@@ -107,7 +104,7 @@ struct Run {
     time: Duration,
     warmup: Duration,
     threads: usize,
-    awake: bool,
+    one_core: bool,
     report: Report,
 }
 
@@ -122,14 +119,20 @@ impl Run {
             threads: self.threads,
             warmup: self.warmup,
             time: self.time,
-            awake: self.awake,
+            one_core: self.one_core,
         };
         let mut outcome = Ok(());
         for row in &self.rows {
             eprint!(" {}", row.id);
-            outcome = load::run(*row, &running.targets, &plan)
-                .map(|measure| self.report.add(*row, server.id, measure))
-                .and_then(|()| servers::settle(&self.places.export));
+            outcome = load::run(*row, &running.targets, &plan).and_then(|mut measure| {
+                let real = running.targets.real;
+                if let (true, Err(e)) = (real, servers::verify(&self.places.export, row.kind)) {
+                    measure.errors += 1;
+                    measure.samples.push(e.to_string());
+                }
+                self.report.add(*row, server.id, measure);
+                servers::settle(&self.places.export)
+            });
             if outcome.is_err() {
                 break;
             }
@@ -184,7 +187,7 @@ fn bench(args: &Args) -> Result<bool, String> {
         time: seconds(args.seconds)?,
         warmup: seconds(args.warmup)?,
         threads: args.threads,
-        awake: !args.let_sleep,
+        one_core: !args.spread,
         report: Report::default(),
     };
     let mut chosen = choose(&args.servers)?;
@@ -223,10 +226,6 @@ fn bench(args: &Args) -> Result<bool, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(seconds) = args.spin {
-        load::spin(seconds);
-        return ExitCode::SUCCESS;
-    }
     if args.list {
         list();
         return ExitCode::SUCCESS;

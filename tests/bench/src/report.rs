@@ -123,7 +123,7 @@ impl Report {
         text.push_str(
             "ops/s: replies a second. srv us, cli us: CPU microseconds an operation, server and client. other: cores busy with \
              neither (kernel threads, other work on this machine).\n/ganesha, cpu /g: ops and server CPU against ganesha. \
-             /floor: ops against the echo floor.\n",
+             /floor: ops against the echo floor. Load 1x1: server and client on one core.\n",
         );
         for (server, why) in &self.not_run {
             let _ = writeln!(text, "NOT MEASURED: {server}: {why}");

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rows::{FILE_SIZE, FILES, LISTED};
+use crate::rows::{FILE_SIZE, FILES, Kind, LISTED};
 use crate::session::{Handle, Session};
-use crate::work::{STAMP, Targets, file_name};
+use crate::work::{STAMP, Targets, WRITTEN, file_name};
 
 /// Directories for CREATE: one for each connection of the widest row.
 const OWN_DIRS: usize = 8;
@@ -48,6 +48,7 @@ pub struct Server {
     real: bool,
 }
 
+/// What nfs_mirror calls the directory, below a root of its own.
 const NFS_MIRROR_TARGET: &str = "mirror";
 const GANESHA_PORT: u16 = 2049;
 const GANESHA_MOUNT_PORT: u16 = 20_048;
@@ -196,7 +197,7 @@ fn nfs_mirror(places: &Places) -> io::Result<Command> {
     let mut command = program(places.peers.join("nfs_mirror"))?;
     command.arg(&places.export).args([
         "--target",
-        NFS_MIRROR_TARGET,
+        "/mirror",
         "-i",
         "127.0.0.1",
         "-p",
@@ -419,4 +420,39 @@ pub fn lay_out(export: &Path) -> io::Result<()> {
 pub fn settle(export: &Path) -> io::Result<()> {
     rustix::fs::syncfs(File::open(export)?)?;
     Ok(())
+}
+
+/// Looks behind the server's back whether the calls of `kind` did what their replies said: files that were created and
+/// removed are gone, written data is in a file.
+pub fn verify(export: &Path, kind: Kind) -> io::Result<()> {
+    match kind {
+        Kind::CreateRemove { .. } => {
+            let dirs = (0..OWN_DIRS).map(|i| format!("own-{i}"));
+            for dir in dirs.chain(["shared".to_string()]) {
+                let left = fs::read_dir(export.join(&dir))?.count();
+                if left > 0 {
+                    return Err(io::Error::other(format!(
+                        "{left} files left in {dir} after REMOVE"
+                    )));
+                }
+            }
+            Ok(())
+        }
+        Kind::Write(_) => {
+            for i in 0..FILES {
+                let data = fs::read(export.join("write").join(file_name(i)))?;
+                if data.len() as u64 != FILE_SIZE {
+                    return Err(io::Error::other(format!(
+                        "a written file has {} bytes",
+                        data.len()
+                    )));
+                }
+                if data.contains(&WRITTEN) {
+                    return Ok(());
+                }
+            }
+            Err(io::Error::other("no file has the data that was written"))
+        }
+        _ => Ok(()),
+    }
 }

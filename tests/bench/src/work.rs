@@ -7,6 +7,8 @@ use crate::session::Handle;
 
 /// Bytes at the start of every 4 KiB block of a read file: file number, then offset, as 64-bit words.
 pub const STAMP: u64 = 4096;
+/// Every byte of a WRITE.
+pub const WRITTEN: u8 = 0x5a;
 const DIRCOUNT: u32 = 16 << 10;
 const MAXCOUNT: u32 = 64 << 10;
 /// Bytes of a reply that are looked at when it carries data.
