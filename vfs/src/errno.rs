@@ -62,3 +62,9 @@ impl From<std::io::Error> for Errno {
         Errno(e.raw_os_error().unwrap_or(libc::EIO))
     }
 }
+
+/// Not the kernel's: a SETATTR guard did not match (RFC 1813 3.3.2 `NFS3ERR_NOT_SYNC`).
+pub const NOT_SYNC: Errno = Errno(10_001);
+
+/// Not the kernel's: a READDIR cookie or its verifier is not one this server gave out.
+pub const BAD_COOKIE: Errno = Errno(10_002);

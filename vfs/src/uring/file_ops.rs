@@ -202,14 +202,14 @@ pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) ->
 /// difference. `None` where the file system would have to wait.
 ///
 /// # Errors
-/// `pwritev2(2)`.
+/// `pwritev2(2)`: `EOPNOTSUPP` where the file system never writes without waiting (ext4).
 pub fn write_now(file: &OpenFd, data: &[u8], offset: u64) -> Result<Option<usize>> {
     match rustix::io::pwritev2(file, &[IoSlice::new(data)], offset, ReadWriteFlags::NOWAIT) {
         Ok(n) => {
             count_inline(Call::Pwritev2);
             Ok(Some(n))
         }
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP) => Ok(None),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
