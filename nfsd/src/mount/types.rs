@@ -105,6 +105,13 @@ impl Encode for Stat1 {
     }
 }
 
+#[cfg(any(test, feature = "samples"))]
+impl crate::xdr::Sample<'_> for Stat1 {
+    fn sample(tape: &mut crate::xdr::Tape<'_>) -> Self {
+        Self(crate::xdr::Sample::sample(tape))
+    }
+}
+
 xdr_opaque! {
     /// `dirpath`: a path on the server (MNTPATHLEN).
     pub struct Dirpath(max 1024);

@@ -62,3 +62,6 @@ xdr_enum! {
         Commit = 21 "COMMIT",
     }
 }
+
+#[cfg(test)]
+mod tests;

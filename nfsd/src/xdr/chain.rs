@@ -22,6 +22,17 @@ impl<'a, T: Decode<'a>> Chain<'a, T> {
     }
 }
 
+#[cfg(any(test, feature = "samples"))]
+impl<'a, T> Chain<'a, T> {
+    /// A list from its encoding, which must be valid.
+    pub(super) const fn from_encoded(raw: &'a [u8]) -> Self {
+        Self {
+            raw,
+            element: PhantomData,
+        }
+    }
+}
+
 impl<T> Chain<'_, T> {
     /// Whether the list has no element.
     #[must_use]

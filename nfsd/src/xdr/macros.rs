@@ -26,12 +26,24 @@ macro_rules! xdr_struct {
                 Ok(Self { $($f: $crate::xdr::Decode::decode(_dec)?,)* })
             }
         }
+        #[cfg(any(test, feature = "samples"))]
+        impl<'tape> $crate::xdr::Sample<'tape> for $n {
+            fn sample(_tape: &mut $crate::xdr::Tape<'tape>) -> Self {
+                Self { $($f: $crate::xdr::Sample::sample(_tape),)* }
+            }
+        }
     };
     (@decode $n:ident <$lt:lifetime> { $($f:ident,)* }) => {
         impl<$lt> $crate::xdr::Decode<$lt> for $n<$lt> {
             #[inline]
             fn decode(_dec: &mut $crate::xdr::Dec<$lt>) -> $crate::xdr::Result<Self> {
                 Ok(Self { $($f: $crate::xdr::Decode::decode(_dec)?,)* })
+            }
+        }
+        #[cfg(any(test, feature = "samples"))]
+        impl<$lt> $crate::xdr::Sample<$lt> for $n<$lt> {
+            fn sample(_tape: &mut $crate::xdr::Tape<$lt>) -> Self {
+                Self { $($f: $crate::xdr::Sample::sample(_tape),)* }
             }
         }
     };
@@ -87,6 +99,12 @@ macro_rules! xdr_block {
                 let mut raw = [0_u8; <$n as $crate::xdr::Block>::SIZE];
                 $crate::xdr::Block::put(self, &mut raw);
                 enc.raw(&raw)
+            }
+        }
+        #[cfg(any(test, feature = "samples"))]
+        impl $crate::xdr::Sample<'_> for $n {
+            fn sample(tape: &mut $crate::xdr::Tape<'_>) -> Self {
+                Self { $($f: $crate::xdr::Sample::sample(tape),)* }
             }
         }
     )*};
@@ -161,6 +179,12 @@ macro_rules! xdr_enum {
                 Self::from_wire(word).ok_or($crate::xdr::XdrError::BadEnum)
             }
         }
+        #[cfg(any(test, feature = "samples"))]
+        impl $crate::xdr::Sample<'_> for $n {
+            fn sample(tape: &mut $crate::xdr::Tape<'_>) -> Self {
+                Self::ALL[tape.below(Self::ALL.len())]
+            }
+        }
     };
 }
 
@@ -201,6 +225,19 @@ macro_rules! xdr_union {
                 Ok(())
             }
         }
+        #[cfg(any(test, feature = "samples"))]
+        impl $crate::xdr::Sample<'_> for $n {
+            fn sample(tape: &mut $crate::xdr::Tape<'_>) -> Self {
+                match tape.below(8) {
+                    $($num => Self::$v $((<$t as $crate::xdr::Sample>::sample(tape)))?,)*
+                    _ => $crate::xdr::xdr_union!(@rest tape $(, $other)? ; $($v $(($t))?,)*),
+                }
+            }
+        }
+    };
+    (@rest $tape:ident, $other:ident; $($v:ident $(($t:ty))?,)*) => { Self::$other(0) };
+    (@rest $tape:ident; $first:ident $(($t:ty))?, $($more:tt)*) => {
+        Self::$first $((<$t as $crate::xdr::Sample>::sample($tape)))?
     };
     (@pattern $v:ident, $value:ident) => { Self::$v };
     (@pattern $v:ident, $value:ident, $t:ty) => { Self::$v($value) };
@@ -232,6 +269,12 @@ macro_rules! xdr_opaque {
                     return Err($crate::xdr::XdrError::TooLong);
                 }
                 enc.opaque(self.0)
+            }
+        }
+        #[cfg(any(test, feature = "samples"))]
+        impl<'a> $crate::xdr::Sample<'a> for $n<'a> {
+            fn sample(tape: &mut $crate::xdr::Tape<'a>) -> Self {
+                Self(tape.opaque($max))
             }
         }
     )*};

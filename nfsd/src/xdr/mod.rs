@@ -9,11 +9,15 @@ mod macros;
 mod chain;
 mod dec;
 mod enc;
+#[cfg(any(test, feature = "samples"))]
+mod sample;
 mod wire;
 
 pub use chain::{Chain, ChainIter, encode_chain};
 pub use dec::Dec;
 pub use enc::Enc;
+#[cfg(any(test, feature = "samples"))]
+pub use sample::{Sample, Tape};
 pub use wire::{Block, Decode, Encode, Res, Status};
 
 pub(crate) use macros::{xdr_block, xdr_enum, xdr_opaque, xdr_struct, xdr_union};

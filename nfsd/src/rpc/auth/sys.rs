@@ -62,6 +62,20 @@ impl Encode for AuthSys<'_> {
     }
 }
 
+#[cfg(any(test, feature = "samples"))]
+impl<'a> crate::xdr::Sample<'a> for AuthSys<'a> {
+    fn sample(tape: &mut crate::xdr::Tape<'a>) -> Self {
+        use crate::xdr::Sample;
+        Self {
+            stamp: Sample::sample(tape),
+            machinename: tape.opaque(MAX_MACHINENAME),
+            uid: Sample::sample(tape),
+            gid: Sample::sample(tape),
+            gids: Sample::sample(tape),
+        }
+    }
+}
+
 /// Accepts a well-formed credential that fills its body exactly, with an empty verifier.
 pub fn accept(cred: &[u8], verf: &OpaqueAuth<'_>) -> Result<Identity, AuthStat> {
     let mut dec = Dec::new(cred);
