@@ -2,6 +2,11 @@
 
 use super::Proc3;
 use crate::xdr::{Status, xdr_enum};
+use Nfsstat3::{
+    Acces, BadCookie, Badhandle, Badtype, Dquot, Exist, Fbig, Inval, Io, Isdir, Jukebox, Mlink,
+    Noent, Nospc, NotSync, Notdir, Notempty, Notsupp, Nxio, Perm, Rofs, Stale, Toosmall, Xdev,
+};
+use Nfsstat3::{Nametoolong as Toolong, Serverfault as Fault};
 
 xdr_enum! {
     /// `nfsstat3`.
@@ -114,213 +119,70 @@ pub const fn from_errno(errno: i32) -> Nfsstat3 {
     }
 }
 
-/// The errors RFC 1813 section 3.3 lists for a procedure.
-#[must_use]
-pub const fn listed(procedure: Proc3) -> &'static [Nfsstat3] {
-    use Nfsstat3::{
-        Acces, BadCookie, Badhandle, Badtype, Dquot, Exist, Fbig, Inval, Io, Isdir, Mlink,
-        Nametoolong, Noent, Nospc, NotSync, Notdir, Notempty, Notsupp, Nxio, Perm, Rofs,
-        Serverfault, Stale, Toosmall, Xdev,
-    };
-    match procedure {
-        Proc3::Null => &[],
-        Proc3::Getattr | Proc3::Access | Proc3::Fsstat | Proc3::Commit => {
-            &[Io, Stale, Badhandle, Serverfault]
-        }
-        Proc3::Setattr => &[
-            Perm,
-            Io,
-            Acces,
-            Inval,
-            Nospc,
-            Rofs,
-            Dquot,
-            NotSync,
-            Stale,
-            Badhandle,
-            Serverfault,
-        ],
-        Proc3::Lookup => &[
-            Io,
-            Noent,
-            Acces,
-            Notdir,
-            Nametoolong,
-            Stale,
-            Badhandle,
-            Serverfault,
-        ],
-        Proc3::Readlink => &[Io, Inval, Acces, Stale, Badhandle, Notsupp, Serverfault],
-        Proc3::Read => &[Io, Nxio, Acces, Inval, Stale, Badhandle, Serverfault],
-        Proc3::Write => &[
-            Io,
-            Acces,
-            Fbig,
-            Dquot,
-            Nospc,
-            Rofs,
-            Inval,
-            Stale,
-            Badhandle,
-            Serverfault,
-        ],
-        Proc3::Create | Proc3::Mkdir | Proc3::Symlink => &[
-            Io,
-            Acces,
-            Exist,
-            Notdir,
-            Nospc,
-            Rofs,
-            Nametoolong,
-            Dquot,
-            Stale,
-            Badhandle,
-            Notsupp,
-            Serverfault,
-        ],
-        Proc3::Mknod => &[
-            Io,
-            Acces,
-            Exist,
-            Notdir,
-            Nospc,
-            Rofs,
-            Nametoolong,
-            Dquot,
-            Stale,
-            Badhandle,
-            Notsupp,
-            Serverfault,
-            Badtype,
-        ],
-        Proc3::Remove => &[
-            Noent,
-            Io,
-            Acces,
-            Notdir,
-            Nametoolong,
-            Rofs,
-            Stale,
-            Badhandle,
-            Serverfault,
-        ],
-        Proc3::Rmdir => &[
-            Noent,
-            Io,
-            Acces,
-            Inval,
-            Exist,
-            Notdir,
-            Nametoolong,
-            Rofs,
-            Notempty,
-            Stale,
-            Badhandle,
-            Notsupp,
-            Serverfault,
-        ],
-        Proc3::Rename => &[
-            Noent,
-            Io,
-            Acces,
-            Exist,
-            Xdev,
-            Notdir,
-            Isdir,
-            Inval,
-            Nospc,
-            Rofs,
-            Mlink,
-            Nametoolong,
-            Notempty,
-            Dquot,
-            Stale,
-            Badhandle,
-            Notsupp,
-            Serverfault,
-        ],
-        Proc3::Link => &[
-            Io,
-            Acces,
-            Exist,
-            Xdev,
-            Notdir,
-            Inval,
-            Nospc,
-            Rofs,
-            Mlink,
-            Nametoolong,
-            Dquot,
-            Stale,
-            Badhandle,
-            Notsupp,
-            Serverfault,
-        ],
-        Proc3::Readdir => &[
-            Io,
-            Acces,
-            Notdir,
-            BadCookie,
-            Toosmall,
-            Stale,
-            Badhandle,
-            Serverfault,
-        ],
-        Proc3::Readdirplus => &[
-            Io,
-            Acces,
-            Notdir,
-            BadCookie,
-            Toosmall,
-            Stale,
-            Badhandle,
-            Notsupp,
-            Serverfault,
-        ],
-        Proc3::Fsinfo | Proc3::Pathconf => &[Stale, Badhandle, Serverfault],
-    }
+/// What every procedure that takes a handle lists.
+const EVERY: [Nfsstat3; 3] = [Stale, Badhandle, Fault];
+
+/// A row: the procedure, the errors RFC 1813 section 3.3 lists for it besides [`EVERY`], and errors
+/// the RFC leaves out although the situation exists and every client expects them: rules of sticky
+/// directories, immutable and append-only files (PERM), missing names and wrong types as described
+/// in section 2.6. JUKEBOX is customary everywhere.
+type Row = (Proc3, &'static [Nfsstat3], &'static [Nfsstat3]);
+
+/// In order of procedure number, without NULL.
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    (Proc3::Getattr, &[Io], &[Acces]),
+    (Proc3::Setattr, &[Perm, Io, Acces, Inval, Nospc, Rofs, Dquot, NotSync], &[Fbig, Isdir]),
+    (Proc3::Lookup, &[Io, Noent, Acces, Notdir, Toolong], &[Inval, Perm]),
+    (Proc3::Access, &[Io], &[Acces]),
+    (Proc3::Readlink, &[Io, Inval, Acces, Notsupp], &[]),
+    (Proc3::Read, &[Io, Nxio, Acces, Inval], &[Isdir]),
+    (Proc3::Write, &[Io, Acces, Fbig, Dquot, Nospc, Rofs, Inval], &[Isdir, Perm]),
+    (Proc3::Create, &[Io, Acces, Exist, Notdir, Nospc, Rofs, Toolong, Dquot, Notsupp],
+        &[Inval, Isdir, Noent, Perm, Fbig]),
+    (Proc3::Mkdir, &[Io, Acces, Exist, Notdir, Nospc, Rofs, Toolong, Dquot, Notsupp],
+        &[Inval, Noent, Perm, Mlink]),
+    (Proc3::Symlink, &[Io, Acces, Exist, Notdir, Nospc, Rofs, Toolong, Dquot, Notsupp],
+        &[Inval, Noent, Perm]),
+    (Proc3::Mknod, &[Io, Acces, Exist, Notdir, Nospc, Rofs, Toolong, Dquot, Notsupp, Badtype],
+        &[Inval, Noent, Perm]),
+    (Proc3::Remove, &[Noent, Io, Acces, Notdir, Toolong, Rofs], &[Inval, Isdir, Perm]),
+    (Proc3::Rmdir, &[Noent, Io, Acces, Inval, Exist, Notdir, Toolong, Rofs, Notempty, Notsupp], &[Perm]),
+    (Proc3::Rename, &[Noent, Io, Acces, Exist, Xdev, Notdir, Isdir, Inval, Nospc, Rofs, Mlink, Toolong,
+        Notempty, Dquot, Notsupp], &[Perm]),
+    (Proc3::Link, &[Io, Acces, Exist, Xdev, Notdir, Inval, Nospc, Rofs, Mlink, Toolong, Dquot, Notsupp],
+        &[Noent, Isdir, Perm]),
+    (Proc3::Readdir, &[Io, Acces, Notdir, BadCookie, Toosmall], &[Inval]),
+    (Proc3::Readdirplus, &[Io, Acces, Notdir, BadCookie, Toosmall, Notsupp], &[Inval]),
+    (Proc3::Fsstat, &[Io], &[Acces]),
+    (Proc3::Fsinfo, &[], &[Io, Acces]),
+    (Proc3::Pathconf, &[], &[Io, Acces]),
+    (Proc3::Commit, &[Io], &[Inval, Isdir, Acces, Nospc, Dquot, Rofs]),
+];
+
+fn row(procedure: Proc3) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.0 == procedure)
 }
 
-/// Errors the lists leave out although the situation exists and every client expects them:
-/// JUKEBOX everywhere (RFC 1813 section 2.6), the owner's rules of sticky directories, immutable and
-/// append-only files (PERM), missing names and wrong types the section 2.6 text describes.
-#[must_use]
-pub const fn customary(procedure: Proc3) -> &'static [Nfsstat3] {
-    use Nfsstat3::{Acces, Fbig, Inval, Io, Isdir, Jukebox, Noent, Perm, Rofs, Xdev};
-    match procedure {
-        Proc3::Null => &[],
-        Proc3::Setattr => &[Jukebox, Fbig, Isdir],
-        Proc3::Lookup => &[Jukebox, Inval, Perm],
-        Proc3::Read => &[Jukebox, Isdir],
-        Proc3::Write => &[Jukebox, Isdir, Perm],
-        Proc3::Create => &[Jukebox, Inval, Isdir, Noent, Perm, Fbig],
-        Proc3::Mkdir | Proc3::Symlink | Proc3::Mknod => {
-            &[Jukebox, Inval, Noent, Perm, Nfsstat3::Mlink]
-        }
-        Proc3::Remove => &[Jukebox, Inval, Isdir, Perm, Xdev],
-        Proc3::Rmdir => &[Jukebox, Perm, Xdev],
-        Proc3::Rename => &[Jukebox, Perm],
-        Proc3::Link => &[Jukebox, Noent, Isdir, Perm],
-        Proc3::Readdir | Proc3::Readdirplus => &[Jukebox, Inval],
-        Proc3::Commit => &[
-            Jukebox,
-            Inval,
-            Isdir,
-            Acces,
-            Nfsstat3::Nospc,
-            Nfsstat3::Dquot,
-            Rofs,
-        ],
-        Proc3::Access | Proc3::Getattr | Proc3::Fsstat => &[Jukebox, Acces],
-        Proc3::Readlink => &[Jukebox],
-        Proc3::Fsinfo | Proc3::Pathconf => &[Jukebox, Io, Acces],
-    }
+/// The errors RFC 1813 section 3.3 lists for a procedure; none for NULL.
+pub fn listed(procedure: Proc3) -> impl Iterator<Item = Nfsstat3> {
+    row(procedure)
+        .into_iter()
+        .flat_map(|row| row.1.iter().copied().chain(EVERY))
+}
+
+/// Errors the list leaves out although the situation exists and every client expects them.
+pub fn customary(procedure: Proc3) -> impl Iterator<Item = Nfsstat3> {
+    row(procedure)
+        .into_iter()
+        .flat_map(|row| row.2.iter().copied().chain([Jukebox]))
 }
 
 /// Whether a procedure may answer with a status: `Ok`, one the RFC lists, or a customary one.
 #[must_use]
 pub fn permitted(procedure: Proc3, status: Nfsstat3) -> bool {
     status == Nfsstat3::Ok
-        || listed(procedure).contains(&status)
-        || customary(procedure).contains(&status)
+        || listed(procedure)
+            .chain(customary(procedure))
+            .any(|allowed| allowed == status)
 }
