@@ -1,1 +1,4 @@
 //! The NFS server: RPC, NFS programs, exports, configuration.
+
+pub mod export;
+pub mod finding;
