@@ -1,4 +1,10 @@
 //! The NFS server: RPC, NFS programs, exports, configuration.
 
+pub mod capabilities;
+pub mod cli;
+pub mod config;
+pub mod control;
 pub mod export;
 pub mod finding;
+pub mod log;
+pub mod server;
