@@ -1,6 +1,14 @@
 //! The NFS server: RPC, NFS programs, exports, configuration.
 
+pub mod capabilities;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod export;
+pub mod finding;
+pub mod log;
 pub mod mount;
 pub mod nfs3;
 pub mod rpc;
+pub mod server;
 pub mod xdr;
