@@ -46,8 +46,18 @@ fn kind(attr: &Attr) -> Kind {
 }
 
 fn allowed(attr: &Attr, acl: Option<&Acl>, cred: &Cred, want: Perm) -> bool {
-    let node = Node { mode: attr.mode, uid: attr.uid, gid: attr.gid, acl, kind: kind(attr) };
-    let caller = Caller { uid: cred.uid(), gid: cred.gid(), groups: cred.groups() };
+    let node = Node {
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        acl,
+        kind: kind(attr),
+    };
+    let caller = Caller {
+        uid: cred.uid(),
+        gid: cred.gid(),
+        groups: cred.groups(),
+    };
     permits(&node, &caller, want)
 }
 
@@ -65,9 +75,15 @@ async fn load_acl(file: &File, attr: &Attr, cred: &Cred) -> Result<Option<Arc<Ac
         return Ok(known);
     }
     let name = acl::xattr::ACCESS;
-    let value = file_ops::getxattr(file.path(), crate::mount::c_string(name.as_bytes())?, acl::xattr::MAX_LEN);
+    let value = file_ops::getxattr(
+        file.path(),
+        crate::mount::c_string(name.as_bytes())?,
+        acl::xattr::MAX_LEN,
+    );
     let acl = match value.await {
-        Ok(bytes) => Some(Arc::new(acl::xattr::decode(&bytes).map_err(|_| Errno::EIO)?)),
+        Ok(bytes) => Some(Arc::new(
+            acl::xattr::decode(&bytes).map_err(|_| Errno::EIO)?,
+        )),
         Err(Errno::ENODATA | Errno::EOPNOTSUPP) => None,
         Err(e) => return Err(e),
     };
@@ -82,7 +98,9 @@ async fn load_acl(file: &File, attr: &Attr, cred: &Cred) -> Result<Option<Arc<Ac
 pub(crate) async fn check(file: &File, attr: &Attr, cred: &Cred, need: Need) -> Result<()> {
     let owner = cred.uid() == attr.uid;
     let (want, otherwise) = match need {
-        Need::ReadData | Need::WriteData if owner && attr.kind == FileKind::Regular => return Ok(()),
+        Need::ReadData | Need::WriteData if owner && attr.kind == FileKind::Regular => {
+            return Ok(());
+        }
         Need::ReadData => (Perm::READ, Some(Perm::EXECUTE)),
         Need::WriteData => (Perm::WRITE, None),
         Need::List => (Perm::READ, None),
@@ -103,8 +121,11 @@ impl Vfs {
         let attr = self.getattr(file).await?;
         let acl = load_acl(file, &attr, cred).await?;
         let may = |want| allowed(&attr, acl.as_deref(), cred, want);
-        let rights =
-            Rights { read: may(Perm::READ), write: may(Perm::WRITE), execute: may(Perm::EXECUTE) };
+        let rights = Rights {
+            read: may(Perm::READ),
+            write: may(Perm::WRITE),
+            execute: may(Perm::EXECUTE),
+        };
         Ok((rights, attr))
     }
 }

@@ -13,8 +13,12 @@ const TICK: Duration = Duration::from_millis(20);
 /// True if whatever changed the file at `at` cannot be followed by another change with the same
 /// timestamp any more, judged at the wall clock time `now`.
 pub(crate) fn settled(at: Time, now: SystemTime) -> bool {
-    let Ok(since_epoch) = now.duration_since(SystemTime::UNIX_EPOCH) else { return false };
-    let Ok(sec) = u64::try_from(at.sec) else { return true };
+    let Ok(since_epoch) = now.duration_since(SystemTime::UNIX_EPOCH) else {
+        return false;
+    };
+    let Ok(sec) = u64::try_from(at.sec) else {
+        return true;
+    };
     since_epoch > Duration::new(sec, at.nsec) + TICK
 }
 
@@ -31,14 +35,20 @@ impl AclCache {
     /// What is known: `Some(None)` means the file has no ACL beyond its mode.
     pub fn get(&self, attr: &Attr) -> Option<Option<Arc<Acl>>> {
         let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.as_ref().filter(|c| c.ctime == attr.ctime).map(|c| c.acl.clone())
+        cached
+            .as_ref()
+            .filter(|c| c.ctime == attr.ctime)
+            .map(|c| c.acl.clone())
     }
 
     /// Remembers what was read while the file had `attr`, if its ctime tells it from later ones.
     pub fn put(&self, attr: &Attr, acl: Option<Arc<Acl>>, now: SystemTime) {
         if settled(attr.ctime, now) {
             let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *cached = Some(Cached { ctime: attr.ctime, acl });
+            *cached = Some(Cached {
+                ctime: attr.ctime,
+                acl,
+            });
         }
     }
 
@@ -55,9 +65,24 @@ mod tests {
     #[test]
     fn a_fresh_change_is_not_settled() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(5_000);
-        assert!(!settled(Time { sec: 4, nsec: 990_000_000 }, now));
-        assert!(settled(Time { sec: 4, nsec: 900_000_000 }, now));
-        assert!(!settled(Time { sec: 9, nsec: 0 }, now), "a time in the future proves nothing");
+        assert!(!settled(
+            Time {
+                sec: 4,
+                nsec: 990_000_000
+            },
+            now
+        ));
+        assert!(settled(
+            Time {
+                sec: 4,
+                nsec: 900_000_000
+            },
+            now
+        ));
+        assert!(
+            !settled(Time { sec: 9, nsec: 0 }, now),
+            "a time in the future proves nothing"
+        );
         assert!(settled(Time { sec: -1, nsec: 0 }, now));
     }
 }

@@ -77,7 +77,10 @@ pub struct Attr {
 }
 
 fn time(t: rustix::fs::StatxTimestamp) -> Time {
-    Time { sec: t.tv_sec, nsec: t.tv_nsec }
+    Time {
+        sec: t.tv_sec,
+        nsec: t.tv_nsec,
+    }
 }
 
 impl From<&Statx> for Attr {
@@ -100,7 +103,9 @@ impl From<&Statx> for Attr {
             mtime: time(s.stx_mtime),
             ctime: time(s.stx_ctime),
             btime: has(rustix::fs::StatxFlags::BTIME).then(|| time(s.stx_btime)),
-            mount_root: s.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT),
+            mount_root: s
+                .stx_attributes
+                .contains(rustix::fs::StatxAttributes::MOUNT_ROOT),
         }
     }
 }

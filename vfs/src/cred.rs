@@ -27,7 +27,12 @@ impl Cred {
         groups.dedup();
         let mut hasher = foldhash::fast::FixedState::default().build_hasher();
         (uid, gid, &groups).hash(&mut hasher);
-        Cred(Arc::new(Ids { hash: hasher.finish(), uid, gid, groups: groups.into() }))
+        Cred(Arc::new(Ids {
+            hash: hasher.finish(),
+            uid,
+            gid,
+            groups: groups.into(),
+        }))
     }
 
     /// The superuser with no supplementary groups.

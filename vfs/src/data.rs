@@ -66,14 +66,25 @@ impl Vfs {
         let data = self.read_data(file, offset, count).await;
         let attr = match self.getattr(file).await {
             Ok(attr) => attr,
-            Err(e) => return ReadDone { result: Err(e), attr: None },
+            Err(e) => {
+                return ReadDone {
+                    result: Err(e),
+                    attr: None,
+                };
+            }
         };
         let allowed = check(file, &attr, cred, Need::ReadData).await;
         let result = allowed.and(data).map(|buf| {
             let end = offset.saturating_add(buf.len() as u64);
-            ReadData { eof: end >= attr.size, buf }
+            ReadData {
+                eof: end >= attr.size,
+                buf,
+            }
         });
-        ReadDone { result, attr: Some(attr) }
+        ReadDone {
+            result,
+            attr: Some(attr),
+        }
     }
 
     async fn read_data(&self, file: &Arc<File>, offset: u64, count: u32) -> Result<Buf> {
@@ -104,12 +115,18 @@ impl Vfs {
             Err(e) => return Changed::failed(e),
         };
         let result = match check(file, &before, cred, Need::WriteData).await {
-            Ok(()) => self.write_data(cred, file, &before, offset, data, stable).await,
+            Ok(()) => {
+                self.write_data(cred, file, &before, offset, data, stable)
+                    .await
+            }
             Err(e) => Err(e),
         };
         let after = self.post(file).await;
         let before = change.alone().then_some(before);
-        Changed { result, wcc: Wcc { before, after } }
+        Changed {
+            result,
+            wcc: Wcc { before, after },
+        }
     }
 
     async fn write_data(
@@ -151,9 +168,14 @@ impl Vfs {
             return Err(Errno::EIO);
         }
         if stable != Stable::Unstable {
-            file.group.sync(&fd, stable == Stable::DataSync, &self.verifier).await?;
+            file.group
+                .sync(&fd, stable == Stable::DataSync, &self.verifier)
+                .await?;
         }
-        Ok(Written { count: done as u32, committed: stable })
+        Ok(Written {
+            count: done as u32,
+            committed: stable,
+        })
     }
 
     /// Under the adaptive policy, a write by the superuser that need not sleep happens at once. Others
@@ -184,7 +206,13 @@ impl Vfs {
 
     /// Makes what was written unstable stable (RFC 1813 3.3.21). The whole file is synced: the range
     /// is advice.
-    pub async fn commit(&self, cred: &Cred, file: &Arc<File>, _offset: u64, _count: u32) -> Changed<()> {
+    pub async fn commit(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        _offset: u64,
+        _count: u32,
+    ) -> Changed<()> {
         let change = file.changes.begin();
         let before = match self.getattr(file).await {
             Ok(attr) => attr,
@@ -196,7 +224,10 @@ impl Vfs {
         };
         let after = self.post(file).await;
         let before = change.alone().then_some(before);
-        Changed { result, wcc: Wcc { before, after } }
+        Changed {
+            result,
+            wcc: Wcc { before, after },
+        }
     }
 
     async fn commit_data(&self, file: &Arc<File>) -> Result<()> {

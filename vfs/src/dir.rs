@@ -76,10 +76,20 @@ impl Vfs {
     ) -> Listed {
         let attr = match self.getattr(dir).await {
             Ok(attr) => attr,
-            Err(e) => return Listed { result: Err(e), dir: None },
+            Err(e) => {
+                return Listed {
+                    result: Err(e),
+                    dir: None,
+                };
+            }
         };
-        let result = self.page(cred, dir, &attr, cookie, verifier, bytes, plus).await;
-        Listed { result, dir: self.post(dir).await }
+        let result = self
+            .page(cred, dir, &attr, cookie, verifier, bytes, plus)
+            .await;
+        Listed {
+            result,
+            dir: self.post(dir).await,
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "READDIR's arguments")]
@@ -111,12 +121,21 @@ impl Vfs {
 }
 
 fn take_stream(dir: &File) -> Result<OwnedFd> {
-    let idle = dir.streams.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let idle = dir
+        .streams
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop();
     if let Some(stream) = idle {
         return Ok(stream);
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(&**dir.path(), c".", flags, Mode::empty())?)
+    Ok(rustix::fs::openat(
+        &**dir.path(),
+        c".",
+        flags,
+        Mode::empty(),
+    )?)
 }
 
 fn put_stream(dir: &File, stream: OwnedFd) {
@@ -126,7 +145,13 @@ fn put_stream(dir: &File, stream: OwnedFd) {
     }
 }
 
-fn read_page(dir: &File, stream: &OwnedFd, cookie: u64, bytes: usize, plus: bool) -> Result<DirPage> {
+fn read_page(
+    dir: &File,
+    stream: &OwnedFd,
+    cookie: u64,
+    bytes: usize,
+    plus: bool,
+) -> Result<DirPage> {
     rustix::fs::seek(stream, SeekFrom::Start(cookie)).map_err(|e| match Errno::from(e) {
         Errno::EINVAL => BAD_COOKIE,
         other => other,
@@ -158,7 +183,11 @@ fn read_page(dir: &File, stream: &OwnedFd, cookie: u64, bytes: usize, plus: bool
             entry.node = node(dir, stream, entry);
         }
     }
-    Ok(DirPage { verifier: VERIFIER, entries, eof })
+    Ok(DirPage {
+        verifier: VERIFIER,
+        entries,
+        eof,
+    })
 }
 
 /// Handle and attributes of an entry, from one descriptor.
@@ -184,7 +213,11 @@ fn attributes(fd: &OwnedFd, name: &CStr) -> Result<Attr> {
 
 impl Vfs {
     /// READLINK (RFC 1813 3.3.5), with the link's attributes.
-    pub async fn readlink(&self, _cred: &Cred, file: &Arc<File>) -> (Result<Vec<u8>>, Option<Attr>) {
+    pub async fn readlink(
+        &self,
+        _cred: &Cred,
+        file: &Arc<File>,
+    ) -> (Result<Vec<u8>>, Option<Attr>) {
         let attr = match self.getattr(file).await {
             Ok(attr) => attr,
             Err(e) => return (Err(e), None),

@@ -22,7 +22,10 @@ struct Stamp {
 
 impl Stamp {
     fn of(attr: &Attr) -> Self {
-        Stamp { mtime: attr.mtime, ctime: attr.ctime }
+        Stamp {
+            mtime: attr.mtime,
+            ctime: attr.ctime,
+        }
     }
 }
 

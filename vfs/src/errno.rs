@@ -24,16 +24,55 @@ macro_rules! errnos {
 }
 
 errnos!(
-    EPERM, ENOENT, EINTR, EIO, ENXIO, EBADF, EAGAIN, ENOMEM, EACCES, EBUSY, EEXIST, EXDEV, ENODEV,
-    ENOTDIR, EISDIR, EINVAL, ENFILE, EMFILE, ETXTBSY, EFBIG, ENOSPC, EROFS, EMLINK, ERANGE,
-    ENAMETOOLONG, ENOSYS, ENOTEMPTY, ELOOP, ENODATA, EOVERFLOW, EOPNOTSUPP, ENOBUFS, ETIMEDOUT,
-    ESTALE, EDQUOT, ECANCELED, EPIPE, ECONNRESET, ENOTCONN,
+    EPERM,
+    ENOENT,
+    EINTR,
+    EIO,
+    ENXIO,
+    EBADF,
+    EAGAIN,
+    ENOMEM,
+    EACCES,
+    EBUSY,
+    EEXIST,
+    EXDEV,
+    ENODEV,
+    ENOTDIR,
+    EISDIR,
+    EINVAL,
+    ENFILE,
+    EMFILE,
+    ETXTBSY,
+    EFBIG,
+    ENOSPC,
+    EROFS,
+    EMLINK,
+    ERANGE,
+    ENAMETOOLONG,
+    ENOSYS,
+    ENOTEMPTY,
+    ELOOP,
+    ENODATA,
+    EOVERFLOW,
+    EOPNOTSUPP,
+    ENOBUFS,
+    ETIMEDOUT,
+    ESTALE,
+    EDQUOT,
+    ECANCELED,
+    EPIPE,
+    ECONNRESET,
+    ENOTCONN,
 );
 
 impl Errno {
     /// What a raw system call or completion result says: negative is an error.
     pub fn check(res: i32) -> Result<u32> {
-        if res < 0 { Err(Errno(-res)) } else { Ok(res as u32) }
+        if res < 0 {
+            Err(Errno(-res))
+        } else {
+            Ok(res as u32)
+        }
     }
 }
 

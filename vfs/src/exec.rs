@@ -59,12 +59,20 @@ impl Remote {
 
     /// Runs `job` on the worker's thread soon.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).jobs.push(Box::new(job));
+        self.inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .jobs
+            .push(Box::new(job));
         self.notify();
     }
 
     fn wake(&self, task: u32) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).wakes.push(task);
+        self.inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wakes
+            .push(task);
         self.notify();
     }
 
@@ -141,7 +149,10 @@ thread_local! {
 }
 
 fn try_with<R>(f: impl FnOnce(&Worker) -> R) -> Option<R> {
-    WORKER.try_with(|w| w.try_borrow().ok().and_then(|w| w.as_deref().map(f))).ok().flatten()
+    WORKER
+        .try_with(|w| w.try_borrow().ok().and_then(|w| w.as_deref().map(f)))
+        .ok()
+        .flatten()
 }
 
 /// Calls `f` with this thread's worker.
@@ -189,13 +200,20 @@ impl Worker {
     fn poll_task(&self, index: u32) {
         let (mut future, waker) = {
             let mut tasks = self.tasks.borrow_mut();
-            let Some(task) = tasks.get_mut(index as usize) else { return };
+            let Some(task) = tasks.get_mut(index as usize) else {
+                return;
+            };
             task.wake.queued.store(false, Ordering::Release);
             // None: the task is finished, or is being polled further up this very stack.
-            let Some(future) = task.future.take() else { return };
+            let Some(future) = task.future.take() else {
+                return;
+            };
             (future, task.waker.clone())
         };
-        let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let done = future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready();
         if done {
             drop(future);
             self.tasks.borrow_mut()[index as usize].live = false;
@@ -223,7 +241,12 @@ impl Worker {
             queued: AtomicBool::new(false),
         });
         let waker = Waker::from(wake.clone());
-        tasks.push(Task { future: Some(future), live: true, wake, waker });
+        tasks.push(Task {
+            future: Some(future),
+            live: true,
+            wake,
+            waker,
+        });
         index
     }
 
@@ -231,8 +254,13 @@ impl Worker {
         if !self.remote.pending.swap(false, Ordering::SeqCst) {
             return;
         }
-        let inbox =
-            std::mem::take(&mut *self.remote.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        let inbox = std::mem::take(
+            &mut *self
+                .remote
+                .inbox
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         self.ready.borrow_mut().extend(inbox.wakes);
         for job in inbox.jobs {
             job();
@@ -264,7 +292,9 @@ impl Worker {
         self.take_inbox();
         let mut next_timer = self.fire_timers();
         for _ in 0..POLLS_PER_TURN {
-            let Some(index) = self.ready.borrow_mut().pop_front() else { break };
+            let Some(index) = self.ready.borrow_mut().pop_front() else {
+                break;
+            };
             self.poll_task(index);
         }
         if finished.get() {
@@ -334,8 +364,12 @@ pub fn run<T: 'static>(
         outcome = worker.turn(&finished);
     }
     // Futures go first: dropping them orphans and cancels what they had in flight.
-    let tasks: Vec<LocalFuture> =
-        worker.tasks.borrow_mut().iter_mut().filter_map(|t| t.future.take()).collect();
+    let tasks: Vec<LocalFuture> = worker
+        .tasks
+        .borrow_mut()
+        .iter_mut()
+        .filter_map(|t| t.future.take())
+        .collect();
     drop(tasks);
     worker.take_inbox();
     worker.ring.shut_down();
@@ -353,7 +387,10 @@ pub struct Sleep {
 
 /// Completes `duration` from now.
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { at: now() + duration, id: None }
+    Sleep {
+        at: now() + duration,
+        id: None,
+    }
 }
 
 impl Future for Sleep {
@@ -417,7 +454,7 @@ pub async fn yield_now() {
 
 /// A one-value channel inside one worker or from another thread into it.
 pub mod oneshot {
-    use super::{Context, Future, Pin, Poll, PoisonError, Waker};
+    use super::{Context, Future, Pin, PoisonError, Poll, Waker};
     use std::sync::{Arc, Mutex};
 
     struct State<T> {
@@ -434,7 +471,11 @@ pub mod oneshot {
 
     /// A new channel.
     pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-        let state = Arc::new(Mutex::new(State { value: None, waker: None, closed: false }));
+        let state = Arc::new(Mutex::new(State {
+            value: None,
+            waker: None,
+            closed: false,
+        }));
         (Sender(state.clone()), Receiver(state))
     }
 
@@ -479,7 +520,9 @@ pub mod oneshot {
 ///
 /// # Errors
 /// As [`run`].
-pub fn block_on<T: 'static>(config: &RingConfig, main: impl Future<Output = T> + 'static) -> Result<T> {
+pub fn block_on<T: 'static>(
+    config: &RingConfig,
+    main: impl Future<Output = T> + 'static,
+) -> Result<T> {
     run(&Remote::new(0)?, config, main)
 }
-

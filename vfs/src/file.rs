@@ -62,7 +62,12 @@ pub struct File {
 }
 
 impl File {
-    pub(crate) fn new(mount: Arc<Mount>, handle: KernelHandle, kind: FileKind, path: Arc<OpenFd>) -> Self {
+    pub(crate) fn new(
+        mount: Arc<Mount>,
+        handle: KernelHandle,
+        kind: FileKind,
+        path: Arc<OpenFd>,
+    ) -> Self {
         File {
             mount,
             handle,
@@ -94,7 +99,11 @@ impl File {
     /// # Errors
     /// `ENOTDIR` for anything but a directory.
     pub(crate) fn directory(&self) -> Result<()> {
-        if self.kind == FileKind::Directory { Ok(()) } else { Err(Errno::ENOTDIR) }
+        if self.kind == FileKind::Directory {
+            Ok(())
+        } else {
+            Err(Errno::ENOTDIR)
+        }
     }
 
     pub(crate) fn set_referenced(&self) {
@@ -150,9 +159,16 @@ impl File {
         let fd = file_ops::reopen(&self.path, flags | OFlags::NOCTTY).await?;
         let fd = Arc::new(OpenFd::new(fd));
         let mut data = self.data();
-        let slot = if write { &mut data.write } else { &mut data.read };
+        let slot = if write {
+            &mut data.write
+        } else {
+            &mut data.read
+        };
         // Somebody else may have been faster: then theirs serves, ours closes.
-        let kept = slot.get_or_insert(DataFd { fd, used: exec::now() });
+        let kept = slot.get_or_insert(DataFd {
+            fd,
+            used: exec::now(),
+        });
         Ok(kept.fd.clone())
     }
 
@@ -160,13 +176,18 @@ impl File {
         let mut data = self.data();
         let now = exec::now();
         // A descriptor for writing can read as well.
-        if !write && data.read.is_none()
+        if !write
+            && data.read.is_none()
             && let Some(slot) = &mut data.write
         {
             slot.used = now;
             return Some(slot.fd.clone());
         }
-        let slot = if write { &mut data.write } else { &mut data.read };
+        let slot = if write {
+            &mut data.write
+        } else {
+            &mut data.read
+        };
         let slot = slot.as_mut()?;
         slot.used = now;
         Some(slot.fd.clone())
@@ -187,7 +208,10 @@ impl File {
                 let fd = file_ops::reopen(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).await?;
                 let fd = Arc::new(OpenFd::new(fd));
                 let mut data = self.data();
-                let kept = data.read.get_or_insert(DataFd { fd, used: exec::now() });
+                let kept = data.read.get_or_insert(DataFd {
+                    fd,
+                    used: exec::now(),
+                });
                 Ok(kept.fd.clone())
             }
             _ => Err(Errno::EINVAL),

@@ -37,12 +37,26 @@ impl Vfs {
     pub async fn lookup(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Found {
         let before = match self.getattr(dir).await {
             Ok(attr) => attr,
-            Err(e) => return Found { result: Err(e), dir: None },
+            Err(e) => {
+                return Found {
+                    result: Err(e),
+                    dir: None,
+                };
+            }
         };
-        Found { result: self.find(cred, dir, &before, name).await, dir: Some(before) }
+        Found {
+            result: self.find(cred, dir, &before, name).await,
+            dir: Some(before),
+        }
     }
 
-    async fn find(&self, cred: &Cred, dir: &Arc<File>, before: &Attr, name: &Name) -> Result<(Arc<File>, Attr)> {
+    async fn find(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        before: &Attr,
+        name: &Name,
+    ) -> Result<(Arc<File>, Attr)> {
         dir.directory()?;
         if name.is_special() {
             check(dir, before, cred, Need::Search).await?;
@@ -74,7 +88,8 @@ impl Vfs {
             && (after.mtime, after.ctime) == (before.mtime, before.ctime)
         {
             let file = found.as_ref().map(|(file, _)| file);
-            dir.names.put(&after, name.as_bytes(), file, exec::wall_clock());
+            dir.names
+                .put(&after, name.as_bytes(), file, exec::wall_clock());
         }
         found.ok_or(Errno::ENOENT)
     }
@@ -100,7 +115,9 @@ impl Vfs {
         let handle = sys::name_to_handle((*fd).as_fd(), c"")?;
         let file = match self.table.get(mount.fsid, &handle) {
             Some(file) => file,
-            None => self.table.get_or_insert(File::new(mount.clone(), handle, attr.kind, fd)),
+            None => self
+                .table
+                .get_or_insert(File::new(mount.clone(), handle, attr.kind, fd)),
         };
         Ok((file, attr))
     }

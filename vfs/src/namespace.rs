@@ -78,21 +78,47 @@ const VERIFIER_XATTR: &std::ffi::CStr = c"trusted.ringnfs.verifier";
 const EXCLUSIVE_MODE: u32 = 0o600;
 
 fn split(set: &SetAttr, default_mode: u32) -> (u32, SetAttr) {
-    (set.mode.unwrap_or(default_mode) & 0o7777, SetAttr { mode: None, size: None, ..*set })
+    (
+        set.mode.unwrap_or(default_mode) & 0o7777,
+        SetAttr {
+            mode: None,
+            size: None,
+            ..*set
+        },
+    )
 }
 
 /// The verifier as a pair of timestamps, for file systems without `trusted.` attributes.
 fn verifier_times(verifier: [u8; 8]) -> SetAttr {
     let [a, b, c, d, e, f, g, h] = verifier;
-    let at = |word: [u8; 4]| SetTime::At(Time { sec: i64::from(u32::from_be_bytes(word)), nsec: 0 });
-    SetAttr { atime: at([a, b, c, d]), mtime: at([e, f, g, h]), ..SetAttr::default() }
+    let at = |word: [u8; 4]| {
+        SetTime::At(Time {
+            sec: i64::from(u32::from_be_bytes(word)),
+            nsec: 0,
+        })
+    };
+    SetAttr {
+        atime: at([a, b, c, d]),
+        mtime: at([e, f, g, h]),
+        ..SetAttr::default()
+    }
 }
 
 impl Vfs {
     /// Runs `op` as the only change of `dir`; wcc around it.
-    async fn in_turn<T>(&self, dir: &Arc<File>, op: impl Future<Output = Result<T>>) -> (Result<T>, Wcc) {
+    async fn in_turn<T>(
+        &self,
+        dir: &Arc<File>,
+        op: impl Future<Output = Result<T>>,
+    ) -> (Result<T>, Wcc) {
         if let Err(e) = dir.directory() {
-            return (Err(e), Wcc { before: None, after: self.post(dir).await });
+            return (
+                Err(e),
+                Wcc {
+                    before: None,
+                    after: self.post(dir).await,
+                },
+            );
         }
         let _turn = dir.turn.take().await;
         let before = match self.getattr(dir).await {
@@ -100,13 +126,21 @@ impl Vfs {
             Err(e) => return (Err(e), Wcc::default()),
         };
         let result = op.await;
-        (result, Wcc { before: Some(before), after: self.post(dir).await })
+        (
+            result,
+            Wcc {
+                before: Some(before),
+                after: self.post(dir).await,
+            },
+        )
     }
 
     /// The held file behind `name`, if the server holds it.
     async fn held(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Option<Arc<File>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let fd = file_ops::openat(cred, dir.path(), name.to_c_string(), flags, 0).await.ok()?;
+        let fd = file_ops::openat(cred, dir.path(), name.to_c_string(), flags, 0)
+            .await
+            .ok()?;
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
         let handle = sys::name_to_handle(fd.as_fd(), c"").ok()?;
         self.table.get(dir.mount.fsid, &handle)
@@ -121,11 +155,20 @@ impl Vfs {
     }
 
     /// The file behind a descriptor that just created it.
-    async fn adopt_created(&self, dir: &Arc<File>, fd: std::os::fd::OwnedFd) -> Result<(Arc<File>, Attr)> {
+    async fn adopt_created(
+        &self,
+        dir: &Arc<File>,
+        fd: std::os::fd::OwnedFd,
+    ) -> Result<(Arc<File>, Attr)> {
         let open = Arc::new(OpenFd::new(fd));
         // Kept only as O_PATH: a descriptor open for writing would block execve(2) of the file.
         let held = HeldPath::new(&open);
-        let path = rustix::fs::openat(CWD, held.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let path = rustix::fs::openat(
+            CWD,
+            held.as_c_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         self.adopt(&dir.mount, OpenFd::new(path)).await
     }
 
@@ -137,7 +180,12 @@ impl Vfs {
     }
 
     /// Applies attributes a fresh file could not be made with.
-    async fn finish(&self, cred: &Cred, made: (Arc<File>, Attr), set: &SetAttr) -> Result<(Arc<File>, Attr)> {
+    async fn finish(
+        &self,
+        cred: &Cred,
+        made: (Arc<File>, Attr),
+        set: &SetAttr,
+    ) -> Result<(Arc<File>, Attr)> {
         if set.is_empty() {
             return Ok(made);
         }
@@ -148,12 +196,26 @@ impl Vfs {
     }
 
     /// CREATE (RFC 1813 3.3.8).
-    pub async fn create(&self, cred: &Cred, dir: &Arc<File>, name: &Name, how: CreateHow) -> Created {
-        let (result, dir) = self.in_turn(dir, self.create_file(cred, dir, name, how)).await;
+    pub async fn create(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        how: CreateHow,
+    ) -> Created {
+        let (result, dir) = self
+            .in_turn(dir, self.create_file(cred, dir, name, how))
+            .await;
         Created { result, dir }
     }
 
-    async fn create_file(&self, cred: &Cred, dir: &Arc<File>, name: &Name, how: CreateHow) -> Result<(Arc<File>, Attr)> {
+    async fn create_file(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
         if name.is_special() {
             return Err(Errno::EEXIST);
         }
@@ -175,9 +237,17 @@ impl Vfs {
                     CreateHow::Exclusive(_) => None,
                 };
                 if let Some(size) = size {
-                    self.setattr(cred, &file, &SetAttr { size: Some(size), ..SetAttr::default() }, None)
-                        .await
-                        .result?;
+                    self.setattr(
+                        cred,
+                        &file,
+                        &SetAttr {
+                            size: Some(size),
+                            ..SetAttr::default()
+                        },
+                        None,
+                    )
+                    .await
+                    .result?;
                 }
                 self.finish(cred, (file, attr), &set).await
             }
@@ -186,20 +256,33 @@ impl Vfs {
         }
     }
 
-    async fn existing(&self, cred: &Cred, dir: &Arc<File>, name: &Name, how: CreateHow) -> Result<(Arc<File>, Attr)> {
+    async fn existing(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
         if matches!(how, CreateHow::Guarded(_)) {
             return Err(Errno::EEXIST);
         }
         let (file, attr) = self.lookup(cred, dir, name).await.result?;
         match how {
             CreateHow::Exclusive(verifier) => {
-                if file.kind() != FileKind::Regular || !self.has_verifier(&file, &attr, verifier).await {
+                if file.kind() != FileKind::Regular
+                    || !self.has_verifier(&file, &attr, verifier).await
+                {
                     return Err(Errno::EEXIST);
                 }
                 Ok((file, attr))
             }
-            CreateHow::Unchecked(SetAttr { size: Some(size), .. }) if file.kind() == FileKind::Regular => {
-                let set = SetAttr { size: Some(size), ..SetAttr::default() };
+            CreateHow::Unchecked(SetAttr {
+                size: Some(size), ..
+            }) if file.kind() == FileKind::Regular => {
+                let set = SetAttr {
+                    size: Some(size),
+                    ..SetAttr::default()
+                };
                 self.setattr(cred, &file, &set, None).await.result?;
                 let attr = self.getattr(&file).await?;
                 Ok((file, attr))
@@ -214,7 +297,8 @@ impl Vfs {
         let name = VERIFIER_XATTR.to_owned();
         match file_ops::setxattr(&root, file.path(), name, verifier.to_vec(), 0).await {
             Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
-                self.set_metadata(&root, file, &verifier_times(verifier)).await
+                self.set_metadata(&root, file, &verifier_times(verifier))
+                    .await
             }
             stored => stored,
         }
@@ -250,7 +334,14 @@ impl Vfs {
     }
 
     /// SYMLINK (RFC 1813 3.3.10). The mode in `set` means nothing on Linux.
-    pub async fn symlink(&self, cred: &Cred, dir: &Arc<File>, name: &Name, target: &[u8], set: &SetAttr) -> Created {
+    pub async fn symlink(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        target: &[u8],
+        set: &SetAttr,
+    ) -> Created {
         let make = async {
             if name.is_special() {
                 return Err(Errno::EEXIST);
@@ -266,7 +357,14 @@ impl Vfs {
     }
 
     /// MKNOD (RFC 1813 3.3.11).
-    pub async fn mknod(&self, cred: &Cred, dir: &Arc<File>, name: &Name, node: NodeKind, set: &SetAttr) -> Created {
+    pub async fn mknod(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        node: NodeKind,
+        set: &SetAttr,
+    ) -> Created {
         let make = async {
             if name.is_special() {
                 return Err(Errno::EEXIST);
@@ -280,7 +378,13 @@ impl Vfs {
             };
             let (path, at) = (dir.path().clone(), name.to_c_string());
             blocking::run(cred, Call::Mknodat, move || {
-                Ok(rustix::fs::mknodat(&*path, at.as_c_str(), kind, Mode::from_raw_mode(mode), dev)?)
+                Ok(rustix::fs::mknodat(
+                    &*path,
+                    at.as_c_str(),
+                    kind,
+                    Mode::from_raw_mode(mode),
+                    dev,
+                )?)
             })
             .await?;
             let made = self.adopt_name(dir, name).await?;
@@ -297,7 +401,13 @@ impl Vfs {
                 return Err(Errno::EISDIR);
             }
             let held = self.held(cred, dir, name).await;
-            file_ops::unlinkat(cred, dir.path().clone(), name.to_c_string(), AtFlags::empty()).await?;
+            file_ops::unlinkat(
+                cred,
+                dir.path().clone(),
+                name.to_c_string(),
+                AtFlags::empty(),
+            )
+            .await?;
             self.release(held).await;
             Ok(())
         };
@@ -315,7 +425,13 @@ impl Vfs {
                 return Err(Errno::ENOTEMPTY);
             }
             let held = self.held(cred, dir, name).await;
-            file_ops::unlinkat(cred, dir.path().clone(), name.to_c_string(), AtFlags::REMOVEDIR).await?;
+            file_ops::unlinkat(
+                cred,
+                dir.path().clone(),
+                name.to_c_string(),
+                AtFlags::REMOVEDIR,
+            )
+            .await?;
             if let Some(file) = held {
                 self.table.forget(&file);
             }
@@ -326,7 +442,14 @@ impl Vfs {
     }
 
     /// RENAME (RFC 1813 3.3.14). The two directories take turns in a fixed order.
-    pub async fn rename(&self, cred: &Cred, from: &Arc<File>, old: &Name, to: &Arc<File>, new: &Name) -> Renamed {
+    pub async fn rename(
+        &self,
+        cred: &Cred,
+        from: &Arc<File>,
+        old: &Name,
+        to: &Arc<File>,
+        new: &Name,
+    ) -> Renamed {
         let rename = async {
             to.directory()?;
             if old.is_special() || new.is_special() {
@@ -343,13 +466,21 @@ impl Vfs {
         };
         if Arc::ptr_eq(from, to) {
             let (result, wcc) = self.in_turn(from, rename).await;
-            return Renamed { result, from: wcc, to: wcc };
+            return Renamed {
+                result,
+                from: wcc,
+                to: wcc,
+            };
         }
         let ((result, to), from) = if Arc::as_ptr(from) < Arc::as_ptr(to) {
-            let (inner, from) = self.in_turn(from, async { Ok(self.in_turn(to, rename).await) }).await;
+            let (inner, from) = self
+                .in_turn(from, async { Ok(self.in_turn(to, rename).await) })
+                .await;
             (inner.unwrap_or_else(|e| (Err(e), Wcc::default())), from)
         } else {
-            let (inner, to) = self.in_turn(to, async { Ok(self.in_turn(from, rename).await) }).await;
+            let (inner, to) = self
+                .in_turn(to, async { Ok(self.in_turn(from, rename).await) })
+                .await;
             let (result, from) = inner.unwrap_or_else(|e| (Err(e), Wcc::default()));
             ((result, to), from)
         };
@@ -357,7 +488,13 @@ impl Vfs {
     }
 
     /// LINK (RFC 1813 3.3.15).
-    pub async fn link(&self, cred: &Cred, file: &Arc<File>, dir: &Arc<File>, name: &Name) -> Linked {
+    pub async fn link(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        dir: &Arc<File>,
+        name: &Name,
+    ) -> Linked {
         let link = async {
             if name.is_special() {
                 return Err(Errno::EEXIST);
@@ -372,6 +509,10 @@ impl Vfs {
             file_ops::linkat(cred, HeldPath::new(file.path()), dir.path().clone(), name).await
         };
         let (result, dir) = self.in_turn(dir, link).await;
-        Linked { result, file: self.post(file).await, dir }
+        Linked {
+            result,
+            file: self.post(file).await,
+            dir,
+        }
     }
 }

@@ -35,7 +35,11 @@ impl Turn {
 
     /// Waits for the lock.
     pub fn take(&self) -> Take {
-        Take { turn: self.clone(), ticket: None, done: false }
+        Take {
+            turn: self.clone(),
+            ticket: None,
+            done: false,
+        }
     }
 
     /// Wakes whoever is first in line, who stays in line until it polls.
@@ -133,7 +137,11 @@ impl Changes {
         let began_alone = counts.running == 0;
         counts.running += 1;
         counts.started += 1;
-        Change { changes: self.clone(), serial: counts.started, began_alone }
+        Change {
+            changes: self.clone(),
+            serial: counts.started,
+            began_alone,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
 
 use crate::access::{Need, check};
 use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
@@ -19,9 +19,18 @@ use crate::vfs::{Changed, Vfs, Wcc};
 
 fn timespec(set: SetTime) -> Timespec {
     match set {
-        SetTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        SetTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        SetTime::At(t) => Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) },
+        SetTime::Keep => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        SetTime::Now => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        SetTime::At(t) => Timespec {
+            tv_sec: t.sec,
+            tv_nsec: i64::from(t.nsec),
+        },
     }
 }
 
@@ -70,7 +79,10 @@ impl Vfs {
         };
         let after = self.post(file).await;
         let before = change.alone().then_some(before);
-        Changed { result, wcc: Wcc { before, after } }
+        Changed {
+            result,
+            wcc: Wcc { before, after },
+        }
     }
 
     async fn set(&self, cred: &Cred, file: &Arc<File>, before: &Attr, set: &SetAttr) -> Result<()> {
@@ -86,7 +98,12 @@ impl Vfs {
     }
 
     /// Everything but the size.
-    pub(crate) async fn set_metadata(&self, cred: &Cred, file: &Arc<File>, set: &SetAttr) -> Result<()> {
+    pub(crate) async fn set_metadata(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        set: &SetAttr,
+    ) -> Result<()> {
         let rest = SetAttr { size: None, ..*set };
         if rest.is_empty() {
             return Ok(());

@@ -65,7 +65,12 @@ impl GroupSync {
     ///
     /// # Errors
     /// `fsync(2)`. The verifier has then changed already.
-    pub async fn sync(&self, fd: &Arc<OpenFd>, data_only: bool, verifier: &Arc<Verifier>) -> Result<()> {
+    pub async fn sync(
+        &self,
+        fd: &Arc<OpenFd>,
+        data_only: bool,
+        verifier: &Arc<Verifier>,
+    ) -> Result<()> {
         let (done, wait) = oneshot::channel();
         let lead = {
             let mut state = self.state();
@@ -80,7 +85,10 @@ impl GroupSync {
     }
 
     async fn lead(self, fd: Arc<OpenFd>, verifier: Arc<Verifier>) {
-        let mut leader = Leader { sync: self, line: Vec::new() };
+        let mut leader = Leader {
+            sync: self,
+            line: Vec::new(),
+        };
         loop {
             {
                 let mut state = leader.sync.state();

@@ -29,7 +29,11 @@ struct RawHandle {
 }
 
 fn check(res: libc::c_long) -> Result<libc::c_long> {
-    if res < 0 { Err(std::io::Error::last_os_error().into()) } else { Ok(res) }
+    if res < 0 {
+        Err(std::io::Error::last_os_error().into())
+    } else {
+        Ok(res)
+    }
 }
 
 /// The handle of the file `name` in `dir`, or of `dir` itself when `name` is empty. Symbolic links
@@ -44,7 +48,11 @@ pub fn name_to_handle(dir: BorrowedFd<'_>, name: &CStr) -> Result<KernelHandle> 
         f_handle: [0; HANDLE_MAX],
     };
     let mut mount_id = 0;
-    let flags = if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    let flags = if name.is_empty() {
+        libc::AT_EMPTY_PATH
+    } else {
+        0
+    };
     // SAFETY: `raw` has room for the handle_bytes it announces; name is NUL terminated; both and
     // `mount_id` outlive the call.
     check(unsafe {
@@ -59,7 +67,10 @@ pub fn name_to_handle(dir: BorrowedFd<'_>, name: &CStr) -> Result<KernelHandle> 
     })?;
     let used = (raw.handle_bytes as usize).min(HANDLE_MAX);
     let bytes = raw.f_handle[..used].iter().copied().collect();
-    Ok(KernelHandle { kind: raw.handle_type, bytes })
+    Ok(KernelHandle {
+        kind: raw.handle_type,
+        bytes,
+    })
 }
 
 /// Opens a file by handle. Needs `CAP_DAC_READ_SEARCH`.
@@ -76,7 +87,12 @@ pub fn open_by_handle(mount: BorrowedFd<'_>, handle: &KernelHandle, flags: i32) 
     let flags = flags | libc::O_CLOEXEC;
     // SAFETY: `raw` is a complete file_handle that outlives the call.
     let fd = check(unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut raw, flags)
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            &raw mut raw,
+            flags,
+        )
     })?;
     // SAFETY: a descriptor the kernel just made for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
@@ -100,7 +116,10 @@ struct CapData {
 const CAP_VERSION: u32 = 0x2008_0522;
 
 fn get_caps() -> Result<[CapData; 2]> {
-    let mut header = CapHeader { version: CAP_VERSION, pid: 0 };
+    let mut header = CapHeader {
+        version: CAP_VERSION,
+        pid: 0,
+    };
     let mut data = [CapData::default(); 2];
     // SAFETY: header and two data elements, as version 3 wants.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
@@ -109,7 +128,10 @@ fn get_caps() -> Result<[CapData; 2]> {
 
 /// Makes every permitted capability effective, or none.
 fn set_effective(all: bool) -> Result<()> {
-    let mut header = CapHeader { version: CAP_VERSION, pid: 0 };
+    let mut header = CapHeader {
+        version: CAP_VERSION,
+        pid: 0,
+    };
     let mut data = get_caps()?;
     for word in &mut data {
         word.effective = if all { word.permitted } else { 0 };
@@ -125,7 +147,11 @@ fn set_thread_cred(cred: &Cred) -> Result<()> {
     let groups = cred.groups();
     // SAFETY: plain numbers, and an array of groups.len() gids; raw calls change this thread only.
     unsafe {
-        check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+        check(libc::syscall(
+            libc::SYS_setgroups,
+            groups.len(),
+            groups.as_ptr(),
+        ))?;
         libc::syscall(libc::SYS_setfsgid, cred.gid());
         libc::syscall(libc::SYS_setfsuid, cred.uid());
         // setfsuid(2) reports no error: ask what it is now.
@@ -171,7 +197,8 @@ impl ThreadIdentity {
             return Ok(());
         }
         self.0 = None;
-        set_thread_cred(cred).inspect_err(|e| tracing::error!(error = %e, "cannot switch identity"))?;
+        set_thread_cred(cred)
+            .inspect_err(|e| tracing::error!(error = %e, "cannot switch identity"))?;
         self.0 = Some(cred.clone());
         Ok(())
     }
@@ -225,4 +252,42 @@ pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
         id[..8].copy_from_slice(&raw);
         Some(id)
     })
+}
+
+/// The groups of a user in the server's databases (`getgrouplist(3)`), `gid` included. Empty for a
+/// user the databases do not know. May block on network databases: only for pool threads.
+pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
+    let mut strings = vec![0 as libc::c_char; 16 << 10];
+    // SAFETY: an all-zero passwd is a valid value for an output parameter.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: every pointer leads to live memory of the length given.
+    let failed = unsafe {
+        libc::getpwuid_r(
+            uid,
+            &raw mut entry,
+            strings.as_mut_ptr(),
+            strings.len(),
+            &raw mut found,
+        )
+    };
+    if failed != 0 || found.is_null() {
+        return Vec::new();
+    }
+    let mut groups = vec![0; 64];
+    loop {
+        let mut count = groups.len() as libc::c_int;
+        // SAFETY: pw_name is NUL terminated inside `strings`; groups has room for `count`.
+        let got =
+            unsafe { libc::getgrouplist(entry.pw_name, gid, groups.as_mut_ptr(), &raw mut count) };
+        let wanted = usize::try_from(count).unwrap_or(0);
+        if got >= 0 {
+            groups.truncate(wanted);
+            return groups;
+        }
+        if wanted <= groups.len() || wanted > crate::cred::GROUPS_MAX {
+            return groups;
+        }
+        groups.resize(wanted, 0);
+    }
 }

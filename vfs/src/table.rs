@@ -36,7 +36,9 @@ fn hash(fsid: u64, handle: &KernelHandle) -> u64 {
 impl Shard {
     fn find(&self, hash: u64, fsid: u64, handle: &KernelHandle) -> Option<usize> {
         let same = |&slot: &usize| {
-            self.slots[slot].as_ref().is_some_and(|f| f.mount.fsid == fsid && f.handle == *handle)
+            self.slots[slot]
+                .as_ref()
+                .is_some_and(|f| f.mount.fsid == fsid && f.handle == *handle)
         };
         self.index.find(hash, same).copied()
     }
@@ -54,7 +56,9 @@ impl Shard {
         for _ in 0..2 * self.slots.len() {
             let slot = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();
-            let Some(file) = &self.slots[slot] else { continue };
+            let Some(file) = &self.slots[slot] else {
+                continue;
+            };
             if Arc::strong_count(file) > 1 || file.take_referenced() || file.must_stay() {
                 continue;
             }
@@ -69,12 +73,17 @@ impl FileTable {
     /// A table of about `limit` files; more only while that many are in use at once.
     pub fn new(limit: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        FileTable { shards, per_shard: (limit / SHARDS).max(4) }
+        FileTable {
+            shards,
+            per_shard: (limit / SHARDS).max(4),
+        }
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         let index = (hash >> 57) as usize % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file, if it is held.
@@ -118,7 +127,9 @@ impl FileTable {
         shard.slots[slot] = Some(file.clone());
         let Shard { index, slots, .. } = &mut *shard;
         index.insert_unique(hash_of_new, slot, |&s| {
-            slots[s].as_ref().map_or(0, |f| hash(f.mount.fsid, &f.handle))
+            slots[s]
+                .as_ref()
+                .map_or(0, |f| hash(f.mount.fsid, &f.handle))
         });
         drop(shard);
         // Closing descriptors takes time: outside the lock.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::Cred;
 use crate::attr::Attr;
 use crate::errno::{Errno, Result};
 use crate::exec;
@@ -16,7 +17,6 @@ use crate::uring::blocking;
 use crate::uring::counters::Call;
 use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
-use crate::Cred;
 
 /// Attributes around an operation. `before` is there only when nothing else the server did fell in
 /// between, so that a client may conclude that only its own operation happened (RFC 1813 2.6).
@@ -39,7 +39,10 @@ pub struct Changed<T> {
 
 impl<T> Changed<T> {
     pub(crate) fn failed(e: Errno) -> Self {
-        Changed { result: Err(e), wcc: Wcc::default() }
+        Changed {
+            result: Err(e),
+            wcc: Wcc::default(),
+        }
     }
 }
 
@@ -73,22 +76,37 @@ impl Vfs {
     /// Makes a mount known by its fsid; one already known under it stays.
     pub fn add_mount(&self, mount: Mount) -> Arc<Mount> {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        mounts.entry(mount.fsid).or_insert_with(|| Arc::new(mount)).clone()
+        mounts
+            .entry(mount.fsid)
+            .or_insert_with(|| Arc::new(mount))
+            .clone()
     }
 
     /// A mount by its fsid.
     pub fn mount(&self, fsid: u64) -> Option<Arc<Mount>> {
-        self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(&fsid).cloned()
+        self.mounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&fsid)
+            .cloned()
     }
 
     /// Every mount known.
     pub fn mounts(&self) -> Vec<Arc<Mount>> {
-        self.mounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.mounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Forgets every mount `keep` does not want; what is in use ends with its last user.
     pub fn retain_mounts(&self, keep: impl Fn(&Mount) -> bool) {
-        self.mounts.write().unwrap_or_else(PoisonError::into_inner).retain(|_, m| keep(m));
+        self.mounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, m| keep(m));
         for file in self.table.files() {
             if !keep(&file.mount) {
                 self.table.forget(&file);
@@ -115,7 +133,9 @@ impl Vfs {
         if attr.nlink == 0 {
             return Err(Errno::ESTALE);
         }
-        Ok(self.table.get_or_insert(File::new(mount.clone(), handle, attr.kind, path)))
+        Ok(self
+            .table
+            .get_or_insert(File::new(mount.clone(), handle, attr.kind, path)))
     }
 
     /// The root directory of a mount.

@@ -34,7 +34,12 @@ pub struct Threads(Arc<Inner>);
 impl Threads {
     /// A pool of at most `max_threads` threads and `max_queue` waiting calls.
     pub fn new(max_threads: usize, max_queue: usize) -> Arc<Self> {
-        let state = State { queue: VecDeque::new(), idle: 0, threads: 0, closed: false };
+        let state = State {
+            queue: VecDeque::new(),
+            idle: 0,
+            threads: 0,
+            closed: false,
+        };
         Arc::new(Threads(Arc::new(Inner {
             state: Mutex::new(state),
             wake: Condvar::new(),
@@ -45,12 +50,21 @@ impl Threads {
 
     /// Threads that exist now.
     pub fn threads(&self) -> usize {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).threads
+        self.0
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .threads
     }
 
     /// Calls waiting for a thread.
     pub fn queued(&self) -> usize {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).queue.len()
+        self.0
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .queue
+            .len()
     }
 
     fn push(&self, cred: Cred, work: Work) -> Result<()> {
@@ -67,9 +81,15 @@ impl Threads {
         drop(state);
         if start {
             let inner = self.0.clone();
-            let spawned = std::thread::Builder::new().name("blocking".into()).spawn(move || work_loop(&inner));
+            let spawned = std::thread::Builder::new()
+                .name("blocking".into())
+                .spawn(move || work_loop(&inner));
             if spawned.is_err() {
-                self.0.state.lock().unwrap_or_else(PoisonError::into_inner).threads -= 1;
+                self.0
+                    .state
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .threads -= 1;
             }
         }
         if wake {
@@ -81,7 +101,11 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.0
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
         self.0.wake.notify_all();
     }
 }
@@ -100,7 +124,10 @@ fn work_loop(inner: &Inner) {
                     return;
                 }
                 state.idle += 1;
-                state = inner.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = inner
+                    .wake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
                 state.idle -= 1;
             }
         };
@@ -144,7 +171,8 @@ pub async fn run<T: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     exec::with_ring(|ring| {
         ring.counters.blocking(call);
-        ring.threads.push(cred.clone(), Box::new(move || sender.send(work())))
+        ring.threads
+            .push(cred.clone(), Box::new(move || sender.send(work())))
     })?;
     receiver.await.unwrap_or(Err(Errno::EIO))
 }

@@ -14,8 +14,14 @@ use std::task::{Poll, Waker};
 use io_uring::Submitter;
 
 /// Capacities of the size classes in bytes: a power of two of payload plus room for an RPC header.
-pub const CLASSES: [usize; 6] =
-    [1 << 10, (4 << 10) + 1024, (16 << 10) + 1024, (64 << 10) + 1024, (256 << 10) + 1024, (1 << 20) + 4096];
+pub const CLASSES: [usize; 6] = [
+    1 << 10,
+    (4 << 10) + 1024,
+    (16 << 10) + 1024,
+    (64 << 10) + 1024,
+    (256 << 10) + 1024,
+    (1 << 20) + 4096,
+];
 
 /// The largest buffer there is.
 pub const LARGEST: usize = CLASSES[CLASSES.len() - 1];
@@ -70,7 +76,10 @@ impl Pool {
         if !registered {
             tracing::warn!("registered buffers are not available: plain reads and writes instead");
         }
-        let classes = std::array::from_fn(|_| Class { free: Vec::new(), waiting: VecDeque::new() });
+        let classes = std::array::from_fn(|_| Class {
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+        });
         Pool(Rc::new(Inner {
             classes: RefCell::new(classes),
             arenas: RefCell::default(),
@@ -99,7 +108,12 @@ impl Pool {
             }
         };
         self.0.out.set(self.0.out.get() + 1);
-        Some(Buf { raw, class: class as u8, len, pool: self.0.clone() })
+        Some(Buf {
+            raw,
+            class: class as u8,
+            len,
+            pool: self.0.clone(),
+        })
     }
 
     /// A buffer for `len` bytes, waiting in line for one.
@@ -160,7 +174,10 @@ impl Pool {
         if !self.0.registered.get() || index >= ARENAS {
             return None;
         }
-        let iov = libc::iovec { iov_base: arena.ptr.as_ptr(), iov_len: arena.len };
+        let iov = libc::iovec {
+            iov_base: arena.ptr.as_ptr(),
+            iov_len: arena.len,
+        };
         let update = crate::exec::try_with_ring(|ring| {
             ring.with_submitter(|s| {
                 // SAFETY: the mapping outlives the ring: the pool is dropped after it, and unmaps
@@ -270,14 +287,22 @@ impl Slice {
     /// The bytes `range` of `buf`, clipped to its length.
     pub fn new(buf: Rc<Buf>, range: Range<usize>) -> Self {
         let end = range.end.min(buf.len());
-        Slice { start: range.start.min(end), end, buf }
+        Slice {
+            start: range.start.min(end),
+            end,
+            buf,
+        }
     }
 
     /// The slice of `buf` that `part`, a borrow out of it, covers; `None` if it is not inside.
     pub fn of(buf: &Rc<Buf>, part: &[u8]) -> Option<Self> {
         let start = (part.as_ptr() as usize).checked_sub(buf.as_ptr() as usize)?;
         let end = start.checked_add(part.len())?;
-        (end <= buf.len()).then(|| Slice { buf: buf.clone(), start, end })
+        (end <= buf.len()).then(|| Slice {
+            buf: buf.clone(),
+            start,
+            end,
+        })
     }
 
     /// Drops the first `n` bytes from the slice.

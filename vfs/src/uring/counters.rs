@@ -22,20 +22,74 @@ calls! {
     Readlink = "readlinkat", Statfs = "fstatfs", Mkdirat = "mkdirat", Unlinkat = "unlinkat",
     Renameat = "renameat2", Linkat = "linkat", Symlinkat = "symlinkat", Mknodat = "mknodat",
     Setattr = "chown/chmod/utimensat", Ftruncate = "ftruncate", Getxattr = "getxattr",
-    Setxattr = "setxattr", Fsync = "fsync", Syncfs = "syncfs",
+    Setxattr = "setxattr", Fsync = "fsync", Getgrouplist = "getgrouplist",
 }
 
 /// Names of io_uring opcodes by number.
 const OPCODES: &[&str] = &[
-    "nop", "readv", "writev", "fsync", "read_fixed", "write_fixed", "poll_add", "poll_remove",
-    "sync_file_range", "sendmsg", "recvmsg", "timeout", "timeout_remove", "accept", "async_cancel",
-    "link_timeout", "connect", "fallocate", "openat", "close", "files_update", "statx", "read",
-    "write", "fadvise", "madvise", "send", "recv", "openat2", "epoll_ctl", "splice",
-    "provide_buffers", "remove_buffers", "tee", "shutdown", "renameat", "unlinkat", "mkdirat",
-    "symlinkat", "linkat", "msg_ring", "fsetxattr", "setxattr", "fgetxattr", "getxattr", "socket",
-    "uring_cmd", "send_zc", "sendmsg_zc", "read_multishot", "waitid", "futex_wait", "futex_wake",
-    "futex_waitv", "fixed_fd_install", "ftruncate", "bind", "listen", "recv_zc", "epoll_wait",
-    "readv_fixed", "writev_fixed", "pipe",
+    "nop",
+    "readv",
+    "writev",
+    "fsync",
+    "read_fixed",
+    "write_fixed",
+    "poll_add",
+    "poll_remove",
+    "sync_file_range",
+    "sendmsg",
+    "recvmsg",
+    "timeout",
+    "timeout_remove",
+    "accept",
+    "async_cancel",
+    "link_timeout",
+    "connect",
+    "fallocate",
+    "openat",
+    "close",
+    "files_update",
+    "statx",
+    "read",
+    "write",
+    "fadvise",
+    "madvise",
+    "send",
+    "recv",
+    "openat2",
+    "epoll_ctl",
+    "splice",
+    "provide_buffers",
+    "remove_buffers",
+    "tee",
+    "shutdown",
+    "renameat",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+    "linkat",
+    "msg_ring",
+    "fsetxattr",
+    "setxattr",
+    "fgetxattr",
+    "getxattr",
+    "socket",
+    "uring_cmd",
+    "send_zc",
+    "sendmsg_zc",
+    "read_multishot",
+    "waitid",
+    "futex_wait",
+    "futex_wake",
+    "futex_waitv",
+    "fixed_fd_install",
+    "ftruncate",
+    "bind",
+    "listen",
+    "recv_zc",
+    "epoll_wait",
+    "readv_fixed",
+    "writev_fixed",
+    "pipe",
 ];
 
 /// Upper bounds of the batch size histogram (SQEs per enter).
@@ -79,7 +133,10 @@ impl Default for Counters {
 
 /// One writer: a plain add, seen by readers soon.
 fn bump(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
 }
 
 impl Counters {
@@ -99,7 +156,10 @@ impl Counters {
 
     pub(crate) fn enter(&self, batch: u64) {
         bump(&self.enters);
-        let bucket = BATCHES.iter().position(|&b| batch <= b).unwrap_or(BATCHES.len());
+        let bucket = BATCHES
+            .iter()
+            .position(|&b| batch <= b)
+            .unwrap_or(BATCHES.len());
         bump(&self.batches[bucket]);
     }
 
@@ -109,8 +169,16 @@ impl Counters {
 
     /// A read or write: did it use a registered file, and a registered buffer?
     pub(crate) fn data_op(&self, file: bool, buffer: bool) {
-        bump(if file { &self.registered_file } else { &self.plain_file });
-        bump(if buffer { &self.registered_buffer } else { &self.plain_buffer });
+        bump(if file {
+            &self.registered_file
+        } else {
+            &self.plain_file
+        });
+        bump(if buffer {
+            &self.registered_buffer
+        } else {
+            &self.plain_buffer
+        });
     }
 
     pub(crate) fn wakes_by_eventfd(&self) {
@@ -123,7 +191,9 @@ impl Counters {
 
     /// SQEs sent with this opcode so far.
     pub fn sqes(&self, code: u8) -> u64 {
-        self.sqes.get(usize::from(code)).map_or(0, |c| c.load(Ordering::Relaxed))
+        self.sqes
+            .get(usize::from(code))
+            .map_or(0, |c| c.load(Ordering::Relaxed))
     }
 
     /// Adds every counter that is not zero to `out` under its name.
@@ -135,7 +205,10 @@ impl Counters {
             }
         };
         for (i, counter) in self.sqes.iter().enumerate() {
-            add(format!("sqe.{}", OPCODES.get(i).unwrap_or(&"other")), counter);
+            add(
+                format!("sqe.{}", OPCODES.get(i).unwrap_or(&"other")),
+                counter,
+            );
         }
         for (i, name) in CALLS.iter().enumerate() {
             add(format!("inline.{name}"), &self.inline[i]);

@@ -48,9 +48,16 @@ pub fn parse(text: &str) -> Result<Vec<Rule>, String> {
         };
         let skip = fields.next().map_or(Some(0), |f| f.parse().ok())?;
         let count = fields.next().map_or(Some(u64::MAX), |f| f.parse().ok())?;
-        Some(Rule { code, fault, skip, count })
+        Some(Rule {
+            code,
+            fault,
+            skip,
+            count,
+        })
     };
-    text.split(',').map(|part| rule(part).ok_or_else(|| part.to_owned())).collect()
+    text.split(',')
+        .map(|part| rule(part).ok_or_else(|| part.to_owned()))
+        .collect()
 }
 
 /// The result to force on this operation, if any; shortens it if that is the rule.

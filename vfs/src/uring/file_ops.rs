@@ -8,13 +8,13 @@ use io_uring::{opcode, squeue, types};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::{IoSlice, IoSliceMut, ReadWriteFlags};
 
+use super::IoPolicy;
 use super::blocking::Job;
 use super::buf::{Buf, Slice};
 use super::counters::Call;
 use super::fixed::{OpenFd, Target, on_target, target};
 use super::op::{Entry, Op, run};
 use super::personality::{Personality, personality};
-use super::IoPolicy;
 use crate::attr::Attr;
 use crate::cred::Cred;
 use crate::errno::{Errno, Result};
@@ -66,7 +66,11 @@ pub async fn statx(file: &Arc<OpenFd>) -> Result<Attr> {
     if adaptive() {
         return statx_now(file);
     }
-    run(StatxOp { file: file.clone(), out: Box::new(std::mem::MaybeUninit::zeroed()) }).await
+    run(StatxOp {
+        file: file.clone(),
+        out: Box::new(std::mem::MaybeUninit::zeroed()),
+    })
+    .await
 }
 
 /// Attributes of an open file by a plain system call.
@@ -98,7 +102,9 @@ impl Op for ReadOp {
         let ptr = unsafe { self.buf.ptr().add(self.range.start) };
         match self.buf.registered() {
             Some(index) => on_target!(self.target, |fd| {
-                opcode::ReadFixed::new(fd, ptr, len, index).offset(self.offset).build()
+                opcode::ReadFixed::new(fd, ptr, len, index)
+                    .offset(self.offset)
+                    .build()
             }),
             None => on_target!(self.target, |fd| {
                 opcode::Read::new(fd, ptr, len).offset(self.offset).build()
@@ -149,8 +155,18 @@ pub async fn read(
         }
     }
     let target = target(file);
-    exec::with_ring(|r| r.counters.data_op(target.slot().is_some(), buf.registered().is_some()));
-    run(ReadOp { target, _file: file.clone(), buf, range, offset }).await
+    exec::with_ring(|r| {
+        r.counters
+            .data_op(target.slot().is_some(), buf.registered().is_some())
+    });
+    run(ReadOp {
+        target,
+        _file: file.clone(),
+        buf,
+        range,
+        offset,
+    })
+    .await
 }
 
 struct WriteOp {
@@ -169,7 +185,9 @@ impl Op for WriteOp {
         let (ptr, len) = (self.data.as_ptr(), self.data.len() as u32);
         let entry = match self.data.registered() {
             Some(index) => on_target!(self.target, |fd| {
-                opcode::WriteFixed::new(fd, ptr, len, index).offset(self.offset).build()
+                opcode::WriteFixed::new(fd, ptr, len, index)
+                    .offset(self.offset)
+                    .build()
             }),
             None => on_target!(self.target, |fd| {
                 opcode::Write::new(fd, ptr, len).offset(self.offset).build()
@@ -193,9 +211,19 @@ impl Op for WriteOp {
 /// `write(2)`.
 pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) -> Result<usize> {
     let target = target(file);
-    exec::with_ring(|r| r.counters.data_op(target.slot().is_some(), data.registered().is_some()));
+    exec::with_ring(|r| {
+        r.counters
+            .data_op(target.slot().is_some(), data.registered().is_some())
+    });
     let personality = personality(cred)?;
-    run(WriteOp { target, _file: file.clone(), data, offset, personality }).await
+    run(WriteOp {
+        target,
+        _file: file.clone(),
+        data,
+        offset,
+        personality,
+    })
+    .await
 }
 
 /// Tries to write without sleeping, as the server: only for callers whose identity makes no
@@ -225,9 +253,14 @@ impl Op for FsyncOp {
     const CODE: u8 = opcode::Fsync::CODE;
 
     fn sqe(&mut self) -> squeue::Entry {
-        let flags =
-            if self.data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
-        on_target!(self.target, |fd| opcode::Fsync::new(fd).flags(flags).build())
+        let flags = if self.data_only {
+            types::FsyncFlags::DATASYNC
+        } else {
+            types::FsyncFlags::empty()
+        };
+        on_target!(self.target, |fd| opcode::Fsync::new(fd)
+            .flags(flags)
+            .build())
     }
 
     fn complete(self, res: i32, _: u32) -> Self::Output {
@@ -240,7 +273,12 @@ impl Op for FsyncOp {
 /// # Errors
 /// `fsync(2)`: every error is final, the pages may be clean afterwards.
 pub async fn fsync(file: &Arc<OpenFd>, data_only: bool) -> Result<()> {
-    run(FsyncOp { target: target(file), _file: file.clone(), data_only }).await
+    run(FsyncOp {
+        target: target(file),
+        _file: file.clone(),
+        data_only,
+    })
+    .await
 }
 
 struct FallocateOp {
@@ -258,7 +296,10 @@ impl Op for FallocateOp {
 
     fn sqe(&mut self) -> squeue::Entry {
         on_target!(self.target, |fd| {
-            opcode::Fallocate::new(fd, self.len).offset(self.offset).mode(self.mode).build()
+            opcode::Fallocate::new(fd, self.len)
+                .offset(self.offset)
+                .mode(self.mode)
+                .build()
         })
         .personality(self.personality.id())
     }
@@ -272,9 +313,23 @@ impl Op for FallocateOp {
 ///
 /// # Errors
 /// `fallocate(2)`.
-pub async fn fallocate(file: &Arc<OpenFd>, mode: i32, offset: u64, len: u64, cred: &Cred) -> Result<()> {
+pub async fn fallocate(
+    file: &Arc<OpenFd>,
+    mode: i32,
+    offset: u64,
+    len: u64,
+    cred: &Cred,
+) -> Result<()> {
     let personality = personality(cred)?;
-    run(FallocateOp { target: target(file), _file: file.clone(), mode, offset, len, personality }).await
+    run(FallocateOp {
+        target: target(file),
+        _file: file.clone(),
+        mode,
+        offset,
+        len,
+        personality,
+    })
+    .await
 }
 
 /// A metadata operation that has both an opcode and a plain system call.
@@ -318,7 +373,10 @@ impl<M: Meta> Op for MetaOp<M> {
     }
 
     fn sqe(&mut self) -> squeue::Entry {
-        let entry = self.meta.as_mut().map_or_else(|| opcode::Nop::new().build(), Meta::sqe);
+        let entry = self
+            .meta
+            .as_mut()
+            .map_or_else(|| opcode::Nop::new().build(), Meta::sqe);
         entry.personality(self.personality.as_ref().map_or(0, Personality::id))
     }
 
@@ -332,7 +390,12 @@ impl<M: Meta> Op for MetaOp<M> {
 }
 
 async fn meta<M: Meta>(cred: &Cred, meta: M) -> Result<M::Out> {
-    run(MetaOp { meta: Some(meta), cred: cred.clone(), personality: None }).await
+    run(MetaOp {
+        meta: Some(meta),
+        cred: cred.clone(),
+        personality: None,
+    })
+    .await
 }
 
 fn raw(dir: &Arc<OpenFd>) -> types::Fd {
@@ -353,8 +416,9 @@ struct OpenMeta {
 }
 
 /// Names are resolved below the directory they were given in and never through a symbolic link.
-const RESOLVE: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
 
 impl Meta for OpenMeta {
     type Out = OwnedFd;
@@ -367,7 +431,13 @@ impl Meta for OpenMeta {
 
     fn call(self) -> Result<OwnedFd> {
         let mode = Mode::from_raw_mode(self.mode);
-        Ok(rustix::fs::openat2(&*self.dir, self.name.as_c_str(), self.flags, mode, RESOLVE)?)
+        Ok(rustix::fs::openat2(
+            &*self.dir,
+            self.name.as_c_str(),
+            self.flags,
+            mode,
+            RESOLVE,
+        )?)
     }
 
     fn done(res: i32) -> Result<OwnedFd> {
@@ -382,7 +452,13 @@ fn open_meta(dir: &Arc<OpenFd>, name: CString, flags: OFlags, mode: u32) -> Open
         .flags(u64::from(flags.bits()))
         .mode(u64::from(mode))
         .resolve(RESOLVE.bits());
-    OpenMeta { dir: dir.clone(), name, flags, mode, how }
+    OpenMeta {
+        dir: dir.clone(),
+        name,
+        flags,
+        mode,
+        how,
+    }
 }
 
 /// Opens `name` in `dir` as `cred`. A name that exists and needs no creation is opened through the
@@ -401,7 +477,11 @@ pub async fn openat(
     if flags.contains(OFlags::CREATE) || !adaptive() {
         return meta(cred, op).await;
     }
-    run(OpenExisting { open: op, personality: personality(cred)? }).await
+    run(OpenExisting {
+        open: op,
+        personality: personality(cred)?,
+    })
+    .await
 }
 
 struct OpenExisting {
@@ -521,7 +601,15 @@ impl Meta for TruncateMeta {
 /// Sets the size of a file open for writing. Errors: `ftruncate(2)`.
 pub async fn ftruncate(cred: &Cred, file: &Arc<OpenFd>, len: u64) -> Result<()> {
     let opcode = exec::with_ring(|r| r.features.ftruncate);
-    meta(cred, TruncateMeta { file: file.clone(), len, opcode }).await
+    meta(
+        cred,
+        TruncateMeta {
+            file: file.clone(),
+            len,
+            opcode,
+        },
+    )
+    .await
 }
 
 /// A held descriptor by its `/proc/self/fd` path, for calls that take no `O_PATH` descriptor.
@@ -534,7 +622,10 @@ impl HeldPath {
     /// The path of `file`, which stays open as long as this lives.
     pub fn new(file: &Arc<OpenFd>) -> Self {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        HeldPath { path: CString::new(path).unwrap_or_default(), _file: file.clone() }
+        HeldPath {
+            path: CString::new(path).unwrap_or_default(),
+            _file: file.clone(),
+        }
     }
 
     /// The path.
@@ -554,7 +645,9 @@ impl Op for ReopenOp {
 
     fn sqe(&mut self) -> squeue::Entry {
         let flags = (self.flags | OFlags::CLOEXEC).bits() as i32;
-        opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), self.file.path.as_ptr()).flags(flags).build()
+        opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), self.file.path.as_ptr())
+            .flags(flags)
+            .build()
     }
 
     fn complete(self, res: i32, _: u32) -> Self::Output {
@@ -571,7 +664,11 @@ impl Op for ReopenOp {
 /// # Errors
 /// `open(2)`: `EROFS`, `ETXTBSY`, `EPERM` for an immutable file, ...
 pub async fn reopen(file: &Arc<OpenFd>, flags: OFlags) -> Result<OwnedFd> {
-    run(ReopenOp { file: HeldPath::new(file), flags }).await
+    run(ReopenOp {
+        file: HeldPath::new(file),
+        flags,
+    })
+    .await
 }
 
 struct GetXattrOp {
@@ -610,7 +707,12 @@ pub async fn getxattr(file: &Arc<OpenFd>, name: CString, limit: usize) -> Result
         value.truncate(len);
         return Ok(value);
     }
-    run(GetXattrOp { path, name, value: vec![0; limit] }).await
+    run(GetXattrOp {
+        path,
+        name,
+        value: vec![0; limit],
+    })
+    .await
 }
 
 struct SetXattrMeta {
@@ -634,7 +736,12 @@ impl Meta for SetXattrMeta {
 
     fn call(self) -> Result<()> {
         let flags = rustix::fs::XattrFlags::from_bits_truncate(self.flags);
-        Ok(rustix::fs::setxattr(self.path.as_c_str(), self.name.as_c_str(), &self.value, flags)?)
+        Ok(rustix::fs::setxattr(
+            self.path.as_c_str(),
+            self.name.as_c_str(),
+            &self.value,
+            flags,
+        )?)
     }
 
     fn done(res: i32) -> Result<()> {
@@ -651,5 +758,14 @@ pub async fn setxattr(
     flags: u32,
 ) -> Result<()> {
     let path = HeldPath::new(file);
-    meta(cred, SetXattrMeta { path, name, value, flags }).await
+    meta(
+        cred,
+        SetXattrMeta {
+            path,
+            name,
+            value,
+            flags,
+        },
+    )
+    .await
 }

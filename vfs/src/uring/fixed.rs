@@ -29,7 +29,11 @@ impl OpenFd {
     /// Takes ownership of a descriptor.
     pub fn new(fd: std::os::fd::OwnedFd) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        OpenFd { fd, id, installed: std::sync::Mutex::default() }
+        OpenFd {
+            fd,
+            id,
+            installed: std::sync::Mutex::default(),
+        }
     }
 }
 
@@ -49,7 +53,10 @@ impl Drop for OpenFd {
     fn drop(&mut self) {
         let id = self.id;
         let installed = self.installed.get_mut();
-        for remote in installed.unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
+        for remote in installed
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .drain(..)
+        {
             remote.post(move || {
                 exec::try_with_ring(|ring| ring.with_submitter(|s| ring.fixed.forget(s, id)));
             });
@@ -139,7 +146,10 @@ impl FixedFiles {
             }
             Err(e) => tracing::warn!(error = %e, "registered files are not available"),
         }
-        FixedFiles { table: RefCell::new(table), doomed: Cell::new(0) }
+        FixedFiles {
+            table: RefCell::new(table),
+            doomed: Cell::new(0),
+        }
     }
 
     /// Slots in use.
@@ -150,7 +160,9 @@ impl FixedFiles {
     /// Takes slots whose file is closed out of the table.
     fn forget(&self, submitter: &Submitter<'_>, id: u64) {
         let mut table = self.table.borrow_mut();
-        let Some(slot) = table.by_id.remove(&id) else { return };
+        let Some(slot) = table.by_id.remove(&id) else {
+            return;
+        };
         let entry = &mut table.slots[slot as usize];
         if entry.as_ref().is_some_and(|s| s.pins.get() > 0) {
             if let Some(s) = entry {
@@ -166,7 +178,9 @@ impl FixedFiles {
     fn sweep_doomed(&self, submitter: &Submitter<'_>) {
         let mut table = self.table.borrow_mut();
         for slot in 0..table.slots.len() {
-            let ready = table.slots[slot].as_ref().is_some_and(|s| s.doomed && s.pins.get() == 0);
+            let ready = table.slots[slot]
+                .as_ref()
+                .is_some_and(|s| s.doomed && s.pins.get() == 0);
             if ready {
                 table.slots[slot] = None;
                 clear(submitter, &mut table, slot as u32);
@@ -181,7 +195,9 @@ impl FixedFiles {
         for _ in 0..2 * len {
             let slot = table.hand;
             table.hand = (table.hand + 1) % len;
-            let Some(entry) = table.slots[slot].as_mut() else { continue };
+            let Some(entry) = table.slots[slot].as_mut() else {
+                continue;
+            };
             if entry.pins.get() > 0 || std::mem::take(&mut entry.referenced) {
                 continue;
             }
@@ -215,7 +231,10 @@ pub fn target(file: &OpenFd) -> Target {
         {
             entry.referenced = true;
             entry.pins.set(entry.pins.get() + 1);
-            return Target::Slot(Pin { slot, pins: entry.pins.clone() });
+            return Target::Slot(Pin {
+                slot,
+                pins: entry.pins.clone(),
+            });
         }
         if table.slots.is_empty() {
             return Target::Fd(file.as_raw_fd());
@@ -231,11 +250,18 @@ pub fn target(file: &OpenFd) -> Target {
                 return Target::Fd(file.as_raw_fd());
             }
             let pins = Rc::new(Cell::new(1));
-            table.slots[slot as usize] =
-                Some(Slot { id: file.id, pins: pins.clone(), referenced: true, doomed: false });
+            table.slots[slot as usize] = Some(Slot {
+                id: file.id,
+                pins: pins.clone(),
+                referenced: true,
+                doomed: false,
+            });
             table.by_id.insert(file.id, slot);
             let remote = exec::remote();
-            file.installed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(remote);
+            file.installed
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(remote);
             Target::Slot(Pin { slot, pins })
         })
     })

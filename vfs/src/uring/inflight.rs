@@ -20,7 +20,10 @@ impl Key {
     }
 
     pub(crate) fn unpack(user_data: u64) -> Self {
-        Key { index: user_data as u32, generation: (user_data >> 32) as u32 }
+        Key {
+            index: user_data as u32,
+            generation: (user_data >> 32) as u32,
+        }
     }
 }
 
@@ -86,8 +89,16 @@ impl Inflight {
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let live = self.slots.iter().enumerate().filter(|(_, s)| s.op.is_some() && s.live);
-        live.map(|(i, s)| Key { index: i as u32, generation: s.generation }).collect()
+        let live = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.op.is_some() && s.live);
+        live.map(|(i, s)| Key {
+            index: i as u32,
+            generation: s.generation,
+        })
+        .collect()
     }
 
     pub(crate) fn insert(&mut self, op: Box<dyn AnyOp>, injected: Option<i32>) -> Key {
@@ -110,7 +121,10 @@ impl Inflight {
         slot.live = true;
         slot.orphan = false;
         slot.injected = injected;
-        Key { index, generation: slot.generation }
+        Key {
+            index,
+            generation: slot.generation,
+        }
     }
 
     fn get(&mut self, key: Key) -> Option<&mut Slot> {
@@ -132,7 +146,9 @@ impl Inflight {
 
     /// Records one completion.
     pub(crate) fn complete(&mut self, key: Key, res: i32, flags: u32) -> After {
-        let Some(slot) = self.get(key) else { return After::default() };
+        let Some(slot) = self.get(key) else {
+            return After::default();
+        };
         let res = slot.injected.unwrap_or(res);
         let more = cqueue::more(flags);
         slot.live = more;
@@ -144,7 +160,10 @@ impl Inflight {
                 return After::default();
             }
             let op = self.release(key);
-            return After { waker: None, orphan: op.map(|op| (op, res, flags)) };
+            return After {
+                waker: None,
+                orphan: op.map(|op| (op, res, flags)),
+            };
         }
         let waker = slot.waker.take();
         if slot.first.is_none() {
@@ -152,12 +171,17 @@ impl Inflight {
         } else {
             slot.rest.push_back((res, flags));
         }
-        After { waker, orphan: None }
+        After {
+            waker,
+            orphan: None,
+        }
     }
 
     /// A single-shot operation's end: only when the kernel has let go of it altogether.
     pub(crate) fn take(&mut self, key: Key, waker: &Waker) -> Outcome {
-        let Some(slot) = self.get(key) else { return Outcome::Pending };
+        let Some(slot) = self.get(key) else {
+            return Outcome::Pending;
+        };
         match slot.first {
             Some((res, flags)) if !slot.live => match self.release(key) {
                 Some(op) => Outcome::Done(op, res, flags),
@@ -179,7 +203,9 @@ impl Inflight {
         waker: &Waker,
         item: impl FnOnce(&mut dyn AnyOp, i32, u32) -> R,
     ) -> std::result::Result<R, bool> {
-        let Some(slot) = self.get(key) else { return Err(true) };
+        let Some(slot) = self.get(key) else {
+            return Err(true);
+        };
         let Some((res, flags)) = slot.first.take() else {
             if !slot.live {
                 return Err(true);
@@ -199,11 +225,18 @@ impl Inflight {
     pub(crate) fn abandon(&mut self, key: Key) -> Option<Abandoned> {
         let slot = self.get(key)?;
         slot.waker = None;
-        let unseen: Vec<_> = slot.first.take().into_iter().chain(slot.rest.drain(..)).collect();
+        let unseen: Vec<_> = slot
+            .first
+            .take()
+            .into_iter()
+            .chain(slot.rest.drain(..))
+            .collect();
         if slot.live {
             slot.orphan = true;
             if let Some(op) = slot.op.as_mut() {
-                unseen.into_iter().for_each(|(res, flags)| op.discard(res, flags));
+                unseen
+                    .into_iter()
+                    .for_each(|(res, flags)| op.discard(res, flags));
             }
             return Some(Abandoned::Cancel);
         }
@@ -233,7 +266,9 @@ impl Abandoned {
         match self {
             Abandoned::Cancel => true,
             Abandoned::Finished(mut op, unseen) => {
-                unseen.into_iter().for_each(|(res, flags)| op.discard(res, flags));
+                unseen
+                    .into_iter()
+                    .for_each(|(res, flags)| op.discard(res, flags));
                 false
             }
         }

@@ -28,7 +28,11 @@ impl Kick {
     pub fn new() -> Result<Self> {
         let flags = rustix::event::EventfdFlags::CLOEXEC;
         let eventfd = rustix::event::eventfd(0, flags)?;
-        let inner = Arc::new(Inner { eventfd, ring: AtomicI32::new(-1), count: AtomicU64::new(0) });
+        let inner = Arc::new(Inner {
+            eventfd,
+            ring: AtomicI32::new(-1),
+            count: AtomicU64::new(0),
+        });
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|k| k.strong_count() > 0);
         all.push(Arc::downgrade(&inner));

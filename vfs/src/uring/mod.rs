@@ -144,7 +144,8 @@ impl Ring {
             message_broken: Cell::new(false),
             ring: RefCell::new(ring),
         };
-        this.kick.set_ring(std::os::fd::AsRawFd::as_raw_fd(&*this.ring.borrow()));
+        this.kick
+            .set_ring(std::os::fd::AsRawFd::as_raw_fd(&*this.ring.borrow()));
         this.arm_eventfd();
         Ok(this)
     }
@@ -185,7 +186,9 @@ impl Ring {
 
     /// Asks the kernel to give `key` back early.
     pub(crate) fn cancel(&self, key: Key) {
-        let sqe = opcode::AsyncCancel::new(key.pack()).build().user_data(tag::CANCEL);
+        let sqe = opcode::AsyncCancel::new(key.pack())
+            .build()
+            .user_data(tag::CANCEL);
         self.push(sqe);
     }
 
@@ -226,9 +229,11 @@ impl Ring {
         // SAFETY: `args` and `timespec` outlive the call; the flags match the argument's type.
         let entered = unsafe {
             if waiting {
-                ring.submitter().enter(pending as u32, 1, GETEVENTS | EXT_ARG, Some(&args))
+                ring.submitter()
+                    .enter(pending as u32, 1, GETEVENTS | EXT_ARG, Some(&args))
             } else {
-                ring.submitter().enter::<libc::sigset_t>(pending as u32, 0, GETEVENTS, None)
+                ring.submitter()
+                    .enter::<libc::sigset_t>(pending as u32, 0, GETEVENTS, None)
             }
         };
         match entered {
@@ -295,7 +300,9 @@ impl Ring {
 
     fn arm_eventfd(&self) {
         let (fd, ptr) = self.kick.read_target();
-        let sqe = opcode::Read::new(types::Fd(fd), ptr, 8).build().user_data(tag::EVENTFD);
+        let sqe = opcode::Read::new(types::Fd(fd), ptr, 8)
+            .build()
+            .user_data(tag::EVENTFD);
         self.push(sqe);
     }
 
@@ -341,7 +348,10 @@ fn build(entries: u32) -> Result<(IoUring, bool)> {
     let mut last = Errno::EINVAL;
     for defer in [true, false] {
         let mut builder = IoUring::builder();
-        builder.setup_cqsize(entries * 8).setup_submit_all().setup_clamp();
+        builder
+            .setup_cqsize(entries * 8)
+            .setup_submit_all()
+            .setup_clamp();
         if defer {
             builder.setup_single_issuer().setup_defer_taskrun();
         } else {

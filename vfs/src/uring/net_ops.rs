@@ -22,7 +22,9 @@ impl Op for Accept {
     const CODE: u8 = opcode::AcceptMulti::CODE;
 
     fn sqe(&mut self) -> squeue::Entry {
-        opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build()
+        opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd()))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
     }
 
     fn complete(self, _: i32, _: u32) {}
@@ -43,7 +45,9 @@ impl MultiOp for Accept {
 
 /// Accepts connections until cancelled or failed; then start again.
 pub fn accept(listener: &Arc<OwnedFd>) -> Stream<Accept> {
-    stream(Accept { listener: listener.clone() })
+    stream(Accept {
+        listener: listener.clone(),
+    })
 }
 
 /// Received bytes in a provided buffer, which goes back to the kernel when this is dropped.
@@ -76,7 +80,11 @@ impl Op for RecvMulti {
     const CODE: u8 = opcode::RecvMulti::CODE;
 
     fn sqe(&mut self) -> squeue::Entry {
-        on_target!(self.target, |fd| opcode::RecvMulti::new(fd, recv_ring::GROUP).build())
+        on_target!(self.target, |fd| opcode::RecvMulti::new(
+            fd,
+            recv_ring::GROUP
+        )
+        .build())
     }
 
     fn complete(self, _: i32, _: u32) {}
@@ -94,7 +102,10 @@ impl MultiOp for RecvMulti {
     fn item(&mut self, res: i32, flags: u32) -> Self::Item {
         let buf = cqueue::buffer_select(flags).map(|bid| {
             exec::try_with_ring(|ring| ring.recv.taken());
-            RecvBuf { bid, len: res.max(0) as usize }
+            RecvBuf {
+                bid,
+                len: res.max(0) as usize,
+            }
         });
         let len = Errno::check(res)?;
         Ok(buf.filter(|_| len > 0))
@@ -103,7 +114,10 @@ impl MultiOp for RecvMulti {
 
 /// Receives from a socket until the end, an error, or [`Stream::cancel`].
 pub fn recv_multi(socket: &Arc<OpenFd>) -> Stream<RecvMulti> {
-    stream(RecvMulti { target: target(socket), _socket: socket.clone() })
+    stream(RecvMulti {
+        target: target(socket),
+        _socket: socket.clone(),
+    })
 }
 
 struct Recv {
@@ -121,7 +135,9 @@ impl Op for Recv {
         // SAFETY: the range was clipped to the buffer's capacity when the op was made.
         let ptr = unsafe { self.buf.ptr().add(self.range.start) };
         on_target!(self.target, |fd| {
-            opcode::Recv::new(fd, ptr, self.range.len() as u32).flags(libc::MSG_WAITALL).build()
+            opcode::Recv::new(fd, ptr, self.range.len() as u32)
+                .flags(libc::MSG_WAITALL)
+                .build()
         })
     }
 
@@ -138,10 +154,20 @@ impl Op for Recv {
 ///
 /// # Errors
 /// `recv(2)`.
-pub async fn recv(socket: &Arc<OpenFd>, buf: Buf, range: std::ops::Range<usize>) -> (Result<usize>, Buf) {
+pub async fn recv(
+    socket: &Arc<OpenFd>,
+    buf: Buf,
+    range: std::ops::Range<usize>,
+) -> (Result<usize>, Buf) {
     let end = range.end.min(buf.capacity());
     let range = range.start.min(end)..end;
-    run(Recv { target: target(socket), _socket: socket.clone(), buf, range }).await
+    run(Recv {
+        target: target(socket),
+        _socket: socket.clone(),
+        buf,
+        range,
+    })
+    .await
 }
 
 /// One piece of a reply.
@@ -195,13 +221,18 @@ impl Op for Send {
             let len = bytes.len().min(room);
             room -= len;
             let base = bytes.as_ptr().cast_mut().cast();
-            self.iovecs.push(libc::iovec { iov_base: base, iov_len: len });
+            self.iovecs.push(libc::iovec {
+                iov_base: base,
+                iov_len: len,
+            });
         }
         self.header.msg_iov = self.iovecs.as_mut_ptr();
         self.header.msg_iovlen = self.iovecs.len();
         let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
         on_target!(self.target, |fd| {
-            opcode::SendMsg::new(fd, &raw const self.header).flags(flags).build()
+            opcode::SendMsg::new(fd, &raw const self.header)
+                .flags(flags)
+                .build()
         })
     }
 
@@ -223,7 +254,11 @@ pub const SEGMENTS_MAX: usize = 1024;
 ///
 /// # Errors
 /// `sendmsg(2)`; `EINVAL` above [`SEGMENTS_MAX`].
-pub async fn send(socket: &Arc<OpenFd>, segments: Vec<Segment>, skip: usize) -> (Result<usize>, Vec<Segment>) {
+pub async fn send(
+    socket: &Arc<OpenFd>,
+    segments: Vec<Segment>,
+    skip: usize,
+) -> (Result<usize>, Vec<Segment>) {
     if segments.len() > SEGMENTS_MAX || segments.first().is_some_and(|s| s.len() < skip) {
         return (Err(Errno::EINVAL), segments);
     }
@@ -231,5 +266,14 @@ pub async fn send(socket: &Arc<OpenFd>, segments: Vec<Segment>, skip: usize) -> 
     // SAFETY: an all-zero msghdr is a valid, empty one.
     let header = unsafe { std::mem::zeroed() };
     let target = target(socket);
-    run(Send { target, _socket: socket.clone(), segments, skip, iovecs, header, limit: usize::MAX }).await
+    run(Send {
+        target,
+        _socket: socket.clone(),
+        segments,
+        skip,
+        iovecs,
+        header,
+        limit: usize::MAX,
+    })
+    .await
 }

@@ -92,7 +92,10 @@ struct InFlight<T: Op> {
 impl<T: Op> InFlight<T> {
     fn submit(op: T) -> Self {
         let key = exec::with_ring(|ring| ring.submit(Box::new(op)));
-        InFlight { key: Some(key), op: PhantomData }
+        InFlight {
+            key: Some(key),
+            op: PhantomData,
+        }
     }
 }
 
@@ -102,9 +105,13 @@ impl<T: Op> Future for InFlight<T> {
     type Output = T::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
-        let Some(key) = self.key else { return Poll::Pending };
+        let Some(key) = self.key else {
+            return Poll::Pending;
+        };
         let outcome = exec::with_ring(|ring| ring.inflight.borrow_mut().take(key, cx.waker()));
-        let Outcome::Done(op, res, flags) = outcome else { return Poll::Pending };
+        let Outcome::Done(op, res, flags) = outcome else {
+            return Poll::Pending;
+        };
         self.key = None;
         match op.into_any().downcast::<T>() {
             Ok(op) => Poll::Ready(op.complete(res, flags)),
@@ -146,16 +153,23 @@ pub struct Stream<T: MultiOp> {
 
 /// Starts a multishot operation.
 pub fn stream<T: MultiOp>(op: T) -> Stream<T> {
-    Stream { key: exec::with_ring(|ring| ring.submit(Box::new(op))), op: PhantomData }
+    Stream {
+        key: exec::with_ring(|ring| ring.submit(Box::new(op))),
+        op: PhantomData,
+    }
 }
 
 impl<T: MultiOp> Stream<T> {
     /// The next item; ready with `None` once the kernel has ended the operation.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T::Item>> {
         let next = exec::with_ring(|ring| {
-            ring.inflight.borrow_mut().next(self.key, cx.waker(), |op, res, flags| {
-                op.as_any_mut().downcast_mut::<T>().map(|op| op.item(res, flags))
-            })
+            ring.inflight
+                .borrow_mut()
+                .next(self.key, cx.waker(), |op, res, flags| {
+                    op.as_any_mut()
+                        .downcast_mut::<T>()
+                        .map(|op| op.item(res, flags))
+                })
         });
         match next {
             Ok(item) => Poll::Ready(item),

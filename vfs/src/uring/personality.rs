@@ -51,7 +51,11 @@ impl Drop for Personality {
 
 impl Personalities {
     pub(super) fn new(limit: usize) -> Self {
-        Personalities { map: RefCell::default(), limit: limit.max(1), clock: Cell::new(0) }
+        Personalities {
+            map: RefCell::default(),
+            limit: limit.max(1),
+            clock: Cell::new(0),
+        }
     }
 
     /// Personalities registered.
@@ -70,14 +74,18 @@ impl Personalities {
         self.clock.set(self.clock.get() + 1);
         entry.used = self.clock.get();
         entry.pins.set(entry.pins.get() + 1);
-        Some(Personality { id: entry.id, pins: Some(entry.pins.clone()) })
+        Some(Personality {
+            id: entry.id,
+            pins: Some(entry.pins.clone()),
+        })
     }
 
     /// The least recently used entry that nothing pins.
     fn victim(&self) -> Option<Cred> {
         let map = self.map.borrow();
         let idle = map.iter().filter(|(_, e)| e.pins.get() == 0);
-        idle.min_by_key(|(_, e)| e.used).map(|(cred, _)| cred.clone())
+        idle.min_by_key(|(_, e)| e.used)
+            .map(|(cred, _)| cred.clone())
     }
 }
 
@@ -104,7 +112,11 @@ pub fn personality(cred: &Cred) -> Result<Personality> {
             let identity = sys::Identity::assume(cred)?;
             let id = submitter.register_personality();
             drop(identity);
-            let entry = Entry { id: id?, used: 0, pins: Rc::new(Cell::new(0)) };
+            let entry = Entry {
+                id: id?,
+                used: 0,
+                pins: Rc::new(Cell::new(0)),
+            };
             set.map.borrow_mut().insert(cred.clone(), entry);
             Ok::<(), Errno>(())
         })?;

@@ -26,7 +26,8 @@ pub struct RecvRing {
 }
 
 fn layouts(count: u16) -> Option<(Layout, Layout)> {
-    let entries = Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), 4096).ok()?;
+    let entries =
+        Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), 4096).ok()?;
     let data = Layout::from_size_align(usize::from(count) * BUF_SIZE, 4096).ok()?;
     Some((entries, data))
 }
@@ -52,7 +53,9 @@ impl RecvRing {
             held: Cell::new(usize::from(count)),
         };
         // SAFETY: the entries are page aligned, zeroed, and freed only after the ring is gone.
-        unsafe { submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
+        unsafe {
+            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)?
+        };
         (0..count).for_each(|bid| this.give_back(bid));
         Ok(this)
     }
@@ -77,7 +80,11 @@ impl RecvRing {
         // published; the tail lies in the first entry's reserved field (io_uring_register(2)).
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(slot);
-            entry.set_addr(self.data.as_ptr().add(usize::from(bid % self.count) * BUF_SIZE) as u64);
+            entry.set_addr(
+                self.data
+                    .as_ptr()
+                    .add(usize::from(bid % self.count) * BUF_SIZE) as u64,
+            );
             entry.set_len(BUF_SIZE as u32);
             entry.set_bid(bid % self.count);
             let shared = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
@@ -100,7 +107,9 @@ impl RecvRing {
 
 impl Drop for RecvRing {
     fn drop(&mut self) {
-        let Some((entries_layout, data_layout)) = layouts(self.count) else { return };
+        let Some((entries_layout, data_layout)) = layouts(self.count) else {
+            return;
+        };
         // SAFETY: allocated in `register` with these layouts; the ring fd is closed before (field
         // order in `Ring`) and every recv has ended or was leaked with its buffers' ring.
         unsafe {
