@@ -246,7 +246,9 @@ fn serve(
         })
         .collect();
     drop(ready);
-    for result in started {
+    for _ in 0..threads {
+        // A worker that ended without a word has logged why.
+        let result = started.recv().unwrap_or(Err(vfs::Errno::EIO));
         result.map_err(ServeError::Uring)?;
     }
     announce(shared, &addresses);
