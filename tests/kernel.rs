@@ -1,26 +1,193 @@
-//! The real Linux NFS client.
-use tests::server::{self, Config, Kind, Server};
+//! The real Linux NFS client (user-mode Linux 6.1) against the server, protocol version 3.
+//!
+//! `RINGNFS_SERVER=ganesha|knfsd` runs the same tests against a peer; `RINGNFS_SOAK=1` the long variants.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tests::image::{Fs, Image};
+use tests::need::{self, GUEST, number, soak};
 use tests::netns::Rig;
+use tests::server::{Config, Kind, Server};
 use tests::uml::{Boot, Guest};
-#[test]
-fn smoke() {
-    let kind = Kind::from_env();
-    if !server::have("kernel::smoke", kind) { return; }
-    let t = std::time::Instant::now();
+
+/// A guest is busy all the time: one of these tests at once.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// One server, one guest, not mounted yet. Fields drop in this order.
+pub struct Bed {
+    pub guest: Guest,
+    pub server: Server,
+    pub rig: Arc<Rig>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Everything a test needs, or None after saying what is missing.
+pub fn bed(test: &str, config: &Config) -> Option<Bed> {
+    if !need::have(test, &[GUEST, config.kind.needs()]) {
+        return None;
+    }
+    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let rig = Rig::new();
-    eprintln!("rig {:?}", t.elapsed());
-    let mut server = Server::start(&rig, &Config::default());
-    eprintln!("server {:?} {:?}", t.elapsed(), server.pid());
+    rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
+    let server = Server::start(&rig, config);
     let guest = Guest::boot(&rig, &Boot::default());
-    eprintln!("guest {:?}", t.elapsed());
-    let m = server.target.mount3("/mnt/nfs", "");
-    eprintln!("{}", guest.ok(60, &format!("{m}
-grep nfs /proc/mounts; echo hi >/mnt/nfs/x; cat /mnt/nfs/x; df /mnt/nfs; ls -la /mnt/nfs")));
-    eprintln!("job {:?}", t.elapsed());
-    server.kill9();
-    eprintln!("killed {:?}", t.elapsed());
-    server.start_again();
-    eprintln!("restarted {:?}", t.elapsed());
-    guest.ok(60, "ls -l /mnt/nfs; cat /mnt/nfs/x; dmesg | tail -5");
-    eprintln!("job {:?}", t.elapsed());
+    Some(Bed { guest, server, rig, _turn: turn })
+}
+
+impl Bed {
+    /// Mounts the export at /mnt/nfs.
+    pub fn mount(&self, options: &str) {
+        self.guest.ok(60, &self.server.target.mount3("/mnt/nfs", options));
+    }
+}
+
+/// The oracle itself: what the checks demand holds on local file systems.
+#[test]
+fn checks_hold_on_local_file_systems() {
+    if !need::have("kernel::checks_hold_on_local_file_systems", &[GUEST]) {
+        return;
+    }
+    let rig = Rig::new();
+    for kind in Fs::ALL {
+        let image = Image::new(&rig, kind.name(), kind, 1024);
+        let log = rig.dir().join("checks.log");
+        let out = File::create(&log).expect("log");
+        let status = rig
+            .command(env!("CARGO_BIN_EXE_guest"))
+            .arg("checks")
+            .arg(image.dir())
+            .stdout(out.try_clone().expect("log"))
+            .stderr(Stdio::from(out))
+            .status()
+            .expect("nsenter");
+        assert!(status.success(), "{kind:?}:\n{}", fs::read_to_string(&log).unwrap_or_default());
+    }
+}
+
+/// Every check through the kernel client, on each file system.
+#[test]
+fn checks() {
+    for fs in Fs::ALL {
+        let config = Config { fs, ..Config::default() };
+        let Some(bed) = bed("kernel::checks", &config) else { return };
+        bed.mount("");
+        bed.guest.ok(240, "$RIG/guest checks /mnt/nfs; umount /mnt/nfs");
+    }
+}
+
+/// Mount options: what /proc/mounts must then say, and that files work.
+#[test]
+fn mount_options() {
+    let Some(bed) = bed("kernel::mount_options", &Config::default()) else { return };
+    let table = [
+        ("", "vers=3"),
+        ("sec=sys", "sec=sys"),
+        ("proto=tcp6", "proto=tcp6"),
+        ("rsize=4096,wsize=4096", "rsize=4096,wsize=4096"),
+        ("rsize=1048576,wsize=1048576", "vers=3"),
+        ("rsize=65536,wsize=8192,sync", "sync"),
+        ("nconnect=4", "nconnect=4"),
+        ("noac", "noac"),
+        ("nordirplus", "nordirplus"),
+        ("actimeo=1,lookupcache=none", "lookupcache=none"),
+    ];
+    for (options, seen) in table {
+        if options == "proto=tcp6" && bed.server.target.host6.is_none() {
+            eprintln!("{options}: this peer is not set up for IPv6");
+            continue;
+        }
+        bed.mount(options);
+        let script = format!(
+            "grep ' /mnt/nfs nfs ' /proc/mounts | grep -F -- '{seen}'
+             for c in write_then_read random_reads append rename_table list_while_removing several_threads; do
+                 $RIG/guest checks /mnt/nfs $c
+             done
+             umount /mnt/nfs"
+        );
+        bed.guest.ok(120, &script);
+    }
+}
+
+/// A client-side read-only mount.
+#[test]
+fn read_only_mount() {
+    let Some(bed) = bed("kernel::read_only_mount", &Config::default()) else { return };
+    bed.mount("");
+    bed.guest.ok(60, "echo text >/mnt/nfs/file; umount /mnt/nfs");
+    bed.mount("ro");
+    let script = "grep -q text /mnt/nfs/file
+        ! touch /mnt/nfs/new 2>/tmp/err; grep -q 'Read-only file system' /tmp/err; umount /mnt/nfs";
+    bed.guest.ok(60, script);
+}
+
+/// An export that is read-only on the server's side: the client is told EROFS for every change.
+#[test]
+fn read_only_export() {
+    let config = Config { options: "ro,no_root_squash,insecure".into(), ..Config::default() };
+    if config.kind != Kind::Ringnfs {
+        return;
+    }
+    let Some(bed) = bed("kernel::read_only_export", &config) else { return };
+    let inside = bed.server.export_outside().expect("ours");
+    fs::write(inside.join("file"), "text\n").expect("write");
+    fs::create_dir(inside.join("dir")).expect("mkdir");
+    bed.mount("");
+    let mut script = String::from("cd /mnt/nfs; grep -q text file; ls -l dir\n");
+    for change in ["touch new", "mkdir new", "ln -s x new", "ln file new", "mv file new", "rm file", "rmdir dir"]
+        .into_iter()
+        .chain(["chmod 600 file", "chown 1 file", "truncate -s 1 file", "mkfifo new", "sh -c 'echo x >>file'"])
+    {
+        script += &format!("! {change} 2>/tmp/err; grep -q 'Read-only file system' /tmp/err || cat /tmp/err\n");
+        script += "grep -q 'Read-only file system' /tmp/err\n";
+    }
+    bed.guest.ok(60, &script);
+}
+
+/// With root squashed, uid 0 of a client is nobody.
+#[test]
+fn root_squash() {
+    let config = Config { options: "rw,root_squash,insecure".into(), ..Config::default() };
+    if config.kind != Kind::Ringnfs {
+        return;
+    }
+    let Some(bed) = bed("kernel::root_squash", &config) else { return };
+    let inside = bed.server.export_outside().expect("ours");
+    fs::write(inside.join("secret"), "x").expect("write");
+    fs::set_permissions(inside.join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    bed.mount("");
+    let script = "cd /mnt/nfs; touch mine; stat -c %u:%g mine | grep -qx 65534:65534
+        ! cat secret; ! chown 0 mine; ! rm -f secret; ! sh -c 'echo y >secret'";
+    bed.guest.ok(60, script);
+}
+
+/// 100,000 names: a listing gives each once, and removing while listing leaves none.
+#[test]
+fn large_directory() {
+    let Some(bed) = bed("kernel::large_directory", &Config::default()) else { return };
+    let names = number("RINGNFS_NAMES", 100_000);
+    bed.mount("");
+    bed.guest.ok(10, "mkdir -m 777 /mnt/nfs/big");
+    match bed.server.export_outside() {
+        // Made behind the server's back, for speed.
+        Some(export) if !soak() => {
+            for n in 0..names {
+                File::create(export.join(format!("big/a-name-of-usual-length-{n}"))).expect("create");
+            }
+        }
+        _ => drop(bed.guest.ok(1800, &format!("cd /mnt/nfs/big; seq -f name-%.0f {names} | xargs touch"))),
+    }
+    let listed = bed.guest.ok(300, "umount /mnt/nfs; mount /mnt/nfs 2>/dev/null || true");
+    assert!(listed.is_empty(), "{listed}");
+    bed.mount("");
+    let listed = bed.guest.ok(300, "$RIG/guest list /mnt/nfs/big");
+    assert_eq!(listed.trim(), format!("{names} {names}"));
+    let removed = number("RINGNFS_REMOVED", if soak() { names } else { 5_000 });
+    let script = format!(
+        "mkdir -m 777 /mnt/nfs/some; cd /mnt/nfs/some; seq -f name-%.0f {removed} | xargs touch
+         $RIG/guest sweep /mnt/nfs/some; rmdir /mnt/nfs/some"
+    );
+    assert_eq!(bed.guest.ok(1800, &script).trim(), removed.to_string());
 }

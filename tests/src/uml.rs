@@ -40,7 +40,7 @@ pub struct Guest {
     rig: Arc<Rig>,
     /// nsenter(1), whose only child is the guest's kernel.
     process: Child,
-    kernel: i32,
+    kernel: Option<i32>,
     run: PathBuf,
     tap: String,
     next: AtomicU32,
@@ -85,7 +85,7 @@ impl Guest {
             .stderr(Stdio::from(console))
             .spawn()
             .expect("guest: linux.uml");
-        let kernel = first_child(process.id() as i32).expect("guest: nsenter(1) has a child");
+        let kernel = first_child(process.id() as i32);
         let mut guest = Guest { rig: rig.clone(), process, kernel, run, tap, next: AtomicU32::new(0) };
         let end = Instant::now() + Duration::from_secs(60);
         while fs::metadata(guest.run.join("ready")).map_or(0, |m| m.len()) == 0 {
@@ -136,7 +136,7 @@ impl Guest {
     pub fn kill(&mut self) {
         // It made itself a session, so the group is the kernel's own; its disk threads share the locks on its images,
         // and a second boot must find them free.
-        let Some(group) = Pid::from_raw(self.kernel) else { return };
+        let Some(group) = self.kernel.take().and_then(Pid::from_raw) else { return };
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.process.wait();
         let end = Instant::now() + Duration::from_secs(10);
