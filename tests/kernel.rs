@@ -18,7 +18,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// One server, one guest, not mounted yet. Fields drop in this order.
 pub struct Bed {
-    pub guest: Guest,
+    pub guest: Arc<Guest>,
     pub server: Server,
     pub rig: Arc<Rig>,
     _turn: MutexGuard<'static, ()>,
@@ -33,7 +33,7 @@ pub fn bed(test: &str, config: &Config) -> Option<Bed> {
     let rig = Rig::new();
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
     let server = Server::start(&rig, config);
-    let guest = Guest::boot(&rig, &Boot::default());
+    let guest = Arc::new(Guest::boot(&rig, &Boot::default()));
     Some(Bed { guest, server, rig, _turn: turn })
 }
 
@@ -42,6 +42,20 @@ impl Bed {
     pub fn mount(&self, options: &str) {
         self.guest.ok(60, &self.server.target.mount3("/mnt/nfs", options));
     }
+}
+
+/// Not a test: runs the shell script `RINGNFS_SCRIPT` in a guest with the export mounted at /mnt/nfs.
+/// `RINGNFS_SCRIPT='ls -l /mnt/nfs' cargo test -p tests script -- --ignored --nocapture`
+#[test]
+#[ignore = "a tool for looking around"]
+fn script() {
+    let Some(bed) = bed("kernel::script", &Config::default()) else { return };
+    bed.mount(&std::env::var("RINGNFS_OPTIONS").unwrap_or_default());
+    let script = std::env::var("RINGNFS_SCRIPT").expect("RINGNFS_SCRIPT");
+    let out = bed.guest.run(number("RINGNFS_SECONDS", 600), &script);
+    eprintln!("{}
+--- status {}
+--- server\n{}", out.output, out.status, bed.server.log(2000));
 }
 
 /// The oracle itself: what the checks demand holds on local file systems.
@@ -190,4 +204,47 @@ fn large_directory() {
          $RIG/guest sweep /mnt/nfs/some; rmdir /mnt/nfs/some"
     );
     assert_eq!(bed.guest.ok(1800, &script).trim(), removed.to_string());
+}
+
+/// Two clients: what one closes the other sees when it opens, and exclusive creation excludes.
+#[test]
+fn two_clients() {
+    let Some(bed) = bed("kernel::two_clients", &Config::default()) else { return };
+    let other = Guest::boot(&bed.rig, &Boot { addr: 3, ..Boot::default() });
+    bed.mount("");
+    other.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
+    let (a, b) = (&*bed.guest, &other);
+    // (who, what it does and expects to see), one after the other.
+    let table = [
+        (a, "cd /mnt/nfs; mkdir -m 777 d; printf 0123456789 >d/f"),
+        (b, "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789 ]; printf abc >>d/f"),
+        (a, "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789abc ]; [ $(stat -c %s d/f) = 13 ]; printf x >d/f"),
+        (b, "cd /mnt/nfs; [ \"$(cat d/f)\" = x ]; [ $(stat -c %s d/f) = 1 ]; head -c 3000000 /dev/zero >>d/f"),
+        (a, "cd /mnt/nfs; [ $(tail -c +2 d/f | tr -d '\\0' | wc -c) = 0 ]; [ $(wc -c <d/f) = 3000001 ]; truncate -s 5 d/f"),
+        (b, "cd /mnt/nfs; [ $(wc -c <d/f) = 5 ]; mv d/f d/g; echo new >d/f"),
+        (a, "cd /mnt/nfs; sleep 4; ls d | tr '\\n' ' ' | grep -qx 'f g '; [ \"$(cat d/f)\" = new ]; rm d/g"),
+        (b, "cd /mnt/nfs; (! cat d/g 2>/tmp/e); grep -q 'No such file' /tmp/e; chmod 640 d/f; chown 5:6 d/f"),
+        (a, "cd /mnt/nfs; cat d/f >/dev/null; [ $(stat -c %a:%u:%g d/f) = 640:5:6 ]; rm d/f; rmdir d; mkdir d"),
+        (b, "cd /mnt/nfs; sleep 4; echo again >d/f; ls -A d | grep -qx f"),
+        (a, "cd /mnt/nfs; exec 5<d/f; sleep 1; echo ready; cat <&5 | grep -qx again"),
+        (b, "cd /mnt/nfs; rm d/f; echo other >d/f"),
+        (a, "cd /mnt/nfs; [ \"$(cat d/f)\" = other ]; rm -r d"),
+    ];
+    for (guest, script) in table {
+        guest.ok(60, script);
+    }
+    let times = number("RINGNFS_COUNT", if soak() { 5_000 } else { 150 });
+    a.ok(10, "echo 0 >/mnt/nfs/counter; chmod 666 /mnt/nfs/counter");
+    let script = format!("$RIG/guest count /mnt/nfs lock {times}");
+    let (one, two) = (a.start(&script), b.start(&script));
+    one.ok(600);
+    two.ok(600);
+    assert_eq!(a.ok(10, "cat /mnt/nfs/counter").trim(), (2 * times).to_string());
+    // The open file of one client that the other removes: the reader gets its data or ESTALE, never another file's.
+    a.ok(10, "echo first >/mnt/nfs/file");
+    let reader = a.start("exec 5</mnt/nfs/file; : >$RIG/opened; while [ ! -e $RIG/removed ]; do sleep 0.05; done
+        echo 3 >/proc/sys/vm/drop_caches; cat <&5 2>&1 || true");
+    b.ok(30, "while [ ! -e $RIG/opened ]; do sleep 0.05; done; rm /mnt/nfs/file; echo second >/mnt/nfs/file; : >$RIG/removed");
+    let read = reader.ok(60);
+    assert!(read.trim() == "first" || read.contains("Stale file handle"), "{read}");
 }

@@ -1,4 +1,10 @@
 //! One integration binary.
 
+/// SIGKILL and power loss in the middle of work.
+mod crash;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
+/// The public suites pjdfstest and fsx through the kernel client.
+mod pjdfstest;
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo, dbench.
+mod work;

@@ -157,6 +157,14 @@ impl Server {
         }
     }
 
+    /// Power loss: SIGKILL, and the file system loses what it had not yet made durable. Start it again afterwards.
+    pub fn cut_power(&mut self) {
+        self.kill9();
+        if let Some(image) = &mut self.image {
+            image.cut_power();
+        }
+    }
+
     /// SIGTERM and wait for a clean end, at most `limit`; returns the exit code (None: by a signal).
     ///
     /// # Panics
