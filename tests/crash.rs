@@ -21,8 +21,14 @@ const WRITERS: usize = 6;
 /// SIGKILL only: the page cache of the server's machine survives.
 #[test]
 fn killed_under_load() {
-    let Some(mut bed) = bed("crash::killed_under_load", &Config::default()) else { return };
-    ledger(&mut bed, number("RINGNFS_KILLS", if soak() { 60 } else { 4 }), |bed| bed.server.kill9());
+    let Some(mut bed) = bed("crash::killed_under_load", &Config::default()) else {
+        return;
+    };
+    ledger(
+        &mut bed,
+        number("RINGNFS_KILLS", if soak() { 60 } else { 4 }),
+        |bed| bed.server.kill9(),
+    );
 }
 
 /// Power loss: what was acknowledged must have reached the disk, data and names alike.
@@ -33,19 +39,30 @@ fn power_lost_under_load() {
         return;
     }
     for fs in [Fs::Ext4, Fs::Xfs] {
-        let config = Config { fs, ..Config::default() };
+        let config = Config {
+            fs,
+            ..Config::default()
+        };
         if config.kind == Kind::Knfsd && fs == Fs::Xfs {
             continue; // its guest boots slowly, once is enough
         }
-        let Some(mut bed) = bed("crash::power_lost_under_load", &config) else { return };
-        ledger(&mut bed, number("RINGNFS_CUTS", if soak() { 30 } else { 2 }), |bed| bed.server.cut_power());
+        let Some(mut bed) = bed("crash::power_lost_under_load", &config) else {
+            return;
+        };
+        ledger(
+            &mut bed,
+            number("RINGNFS_CUTS", if soak() { 30 } else { 2 }),
+            |bed| bed.server.cut_power(),
+        );
     }
 }
 
 /// Every workload of `work.rs` while the server is killed again and again.
 #[test]
 fn killed_during_real_work() {
-    let Some(mut bed) = bed("crash::killed_during_real_work", &Config::default()) else { return };
+    let Some(mut bed) = bed("crash::killed_during_real_work", &Config::default()) else {
+        return;
+    };
     let kills = number("RINGNFS_WORK_KILLS", if soak() { 12 } else { 2 });
     bed.mount("");
     for work in WORKS.iter().filter(|w| soak() || w.quick) {
@@ -72,8 +89,18 @@ fn killed_during_real_work() {
             if out.status == 0 {
                 break;
             }
-            assert!(attempt < 4 && out.status != 124, "{}: status {}\n{}", work.name, out.status, out.output);
-            eprintln!("{}: starts over after {done} kills: {}", work.name, out.output.lines().last().unwrap_or(""));
+            assert!(
+                attempt < 4 && out.status != 124,
+                "{}: status {}\n{}",
+                work.name,
+                out.status,
+                out.output
+            );
+            eprintln!(
+                "{}: starts over after {done} kills: {}",
+                work.name,
+                out.output.lines().last().unwrap_or("")
+            );
         }
     }
 }
@@ -102,7 +129,9 @@ fn ledger(bed: &mut Bed, times: u64, harm: fn(&mut Bed)) {
     audit_outside(bed, &log);
     bed.guest.ok(180, "umount /mnt/nfs");
     bed.mount("");
-    let audit = bed.guest.ok(300, "$RIG/guest audit /mnt/nfs/ledger $RIG/ledger.log");
+    let audit = bed
+        .guest
+        .ok(300, "$RIG/guest audit /mnt/nfs/ledger $RIG/ledger.log");
     eprintln!("{times} times: {}", audit.replace('\n', ", "));
     bed.guest.ok(180, "umount /mnt/nfs");
 }
@@ -114,10 +143,21 @@ fn audit_outside(bed: &Bed, log: &Path) {
         return;
     }
     let export = bed.rig.dir().join("export/ledger");
-    let out = bed.rig.command(bed.rig.dir().join("guest")).arg("audit").arg(export).arg(log).output();
+    let out = bed
+        .rig
+        .command(bed.rig.dir().join("guest"))
+        .arg("audit")
+        .arg(export)
+        .arg(log)
+        .output();
     let out = out.expect("nsenter");
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "after {} starts:\n{text}{}", bed.server.starts(), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "after {} starts:\n{text}{}",
+        bed.server.starts(),
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 /// Waits until every writer has logged a record after the first `seen` bytes of the log.
@@ -127,12 +167,19 @@ fn wait_for_news(job: &Job<'_>, log: &Path, seen: u64) {
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();
         let news = text.get(seen as usize..).unwrap_or_default();
-        let writers: BTreeSet<&str> = news.lines().filter_map(|l| l.split_once(' ')).map(|(name, _)| name).collect();
+        let writers: BTreeSet<&str> = news
+            .lines()
+            .filter_map(|l| l.split_once(' '))
+            .map(|(name, _)| name)
+            .collect();
         if writers.len() == WRITERS {
             return;
         }
         assert!(job.status().is_none(), "the ledger ended: {}", job.output());
-        assert!(Instant::now() < end, "no recovery within 120 s; writers that went on: {writers:?}");
+        assert!(
+            Instant::now() < end,
+            "no recovery within 120 s; writers that went on: {writers:?}"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -34,13 +34,19 @@ pub fn bed(test: &str, config: &Config) -> Option<Bed> {
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
     let server = Server::start(&rig, config);
     let guest = Arc::new(Guest::boot(&rig, &Boot::default()));
-    Some(Bed { guest, server, rig, _turn: turn })
+    Some(Bed {
+        guest,
+        server,
+        rig,
+        _turn: turn,
+    })
 }
 
 impl Bed {
     /// Mounts the export at /mnt/nfs.
     pub fn mount(&self, options: &str) {
-        self.guest.ok(60, &self.server.target.mount3("/mnt/nfs", options));
+        self.guest
+            .ok(60, &self.server.target.mount3("/mnt/nfs", options));
     }
 }
 
@@ -49,13 +55,20 @@ impl Bed {
 #[test]
 #[ignore = "a tool for looking around"]
 fn script() {
-    let Some(bed) = bed("kernel::script", &Config::default()) else { return };
+    let Some(bed) = bed("kernel::script", &Config::default()) else {
+        return;
+    };
     bed.mount(&std::env::var("RINGNFS_OPTIONS").unwrap_or_default());
     let script = std::env::var("RINGNFS_SCRIPT").expect("RINGNFS_SCRIPT");
     let out = bed.guest.run(number("RINGNFS_SECONDS", 600), &script);
-    eprintln!("{}
+    eprintln!(
+        "{}
 --- status {}
---- server\n{}", out.output, out.status, bed.server.log(2000));
+--- server\n{}",
+        out.output,
+        out.status,
+        bed.server.log(2000)
+    );
 }
 
 /// The oracle itself: what the checks demand holds on local file systems.
@@ -77,7 +90,11 @@ fn checks_hold_on_local_file_systems() {
             .stderr(Stdio::from(out))
             .status()
             .expect("nsenter");
-        assert!(status.success(), "{kind:?}:\n{}", fs::read_to_string(&log).unwrap_or_default());
+        assert!(
+            status.success(),
+            "{kind:?}:\n{}",
+            fs::read_to_string(&log).unwrap_or_default()
+        );
     }
 }
 
@@ -85,17 +102,25 @@ fn checks_hold_on_local_file_systems() {
 #[test]
 fn checks() {
     for fs in Fs::ALL {
-        let config = Config { fs, ..Config::default() };
-        let Some(bed) = bed("kernel::checks", &config) else { return };
+        let config = Config {
+            fs,
+            ..Config::default()
+        };
+        let Some(bed) = bed("kernel::checks", &config) else {
+            return;
+        };
         bed.mount("");
-        bed.guest.ok(240, "$RIG/guest checks /mnt/nfs; umount /mnt/nfs");
+        bed.guest
+            .ok(240, "$RIG/guest checks /mnt/nfs; umount /mnt/nfs");
     }
 }
 
 /// Mount options: what /proc/mounts must then say, and that files work.
 #[test]
 fn mount_options() {
-    let Some(bed) = bed("kernel::mount_options", &Config::default()) else { return };
+    let Some(bed) = bed("kernel::mount_options", &Config::default()) else {
+        return;
+    };
     let table = [
         ("", "vers=3"),
         ("sec=sys", "sec=sys"),
@@ -128,9 +153,12 @@ fn mount_options() {
 /// A client-side read-only mount.
 #[test]
 fn read_only_mount() {
-    let Some(bed) = bed("kernel::read_only_mount", &Config::default()) else { return };
+    let Some(bed) = bed("kernel::read_only_mount", &Config::default()) else {
+        return;
+    };
     bed.mount("");
-    bed.guest.ok(60, "echo text >/mnt/nfs/file; umount /mnt/nfs");
+    bed.guest
+        .ok(60, "echo text >/mnt/nfs/file; umount /mnt/nfs");
     bed.mount("ro");
     let script = "grep -q text /mnt/nfs/file
         ! touch /mnt/nfs/new 2>/tmp/err; grep -q 'Read-only file system' /tmp/err; umount /mnt/nfs";
@@ -140,21 +168,41 @@ fn read_only_mount() {
 /// An export that is read-only on the server's side: the client is told EROFS for every change.
 #[test]
 fn read_only_export() {
-    let config = Config { options: "ro,no_root_squash,insecure".into(), ..Config::default() };
+    let config = Config {
+        options: "ro,no_root_squash,insecure".into(),
+        ..Config::default()
+    };
     if config.kind != Kind::Ringnfs {
         return;
     }
-    let Some(bed) = bed("kernel::read_only_export", &config) else { return };
+    let Some(bed) = bed("kernel::read_only_export", &config) else {
+        return;
+    };
     let inside = bed.server.export_outside().expect("ours");
     fs::write(inside.join("file"), "text\n").expect("write");
     fs::create_dir(inside.join("dir")).expect("mkdir");
     bed.mount("");
     let mut script = String::from("cd /mnt/nfs; grep -q text file; ls -l dir\n");
-    for change in ["touch new", "mkdir new", "ln -s x new", "ln file new", "mv file new", "rm file", "rmdir dir"]
-        .into_iter()
-        .chain(["chmod 600 file", "chown 1 file", "truncate -s 1 file", "mkfifo new", "sh -c 'echo x >>file'"])
-    {
-        script += &format!("! {change} 2>/tmp/err; grep -q 'Read-only file system' /tmp/err || cat /tmp/err\n");
+    for change in [
+        "touch new",
+        "mkdir new",
+        "ln -s x new",
+        "ln file new",
+        "mv file new",
+        "rm file",
+        "rmdir dir",
+    ]
+    .into_iter()
+    .chain([
+        "chmod 600 file",
+        "chown 1 file",
+        "truncate -s 1 file",
+        "mkfifo new",
+        "sh -c 'echo x >>file'",
+    ]) {
+        script += &format!(
+            "! {change} 2>/tmp/err; grep -q 'Read-only file system' /tmp/err || cat /tmp/err\n"
+        );
         script += "grep -q 'Read-only file system' /tmp/err\n";
     }
     bed.guest.ok(60, &script);
@@ -163,14 +211,23 @@ fn read_only_export() {
 /// With root squashed, uid 0 of a client is nobody.
 #[test]
 fn root_squash() {
-    let config = Config { options: "rw,root_squash,insecure".into(), ..Config::default() };
+    let config = Config {
+        options: "rw,root_squash,insecure".into(),
+        ..Config::default()
+    };
     if config.kind != Kind::Ringnfs {
         return;
     }
-    let Some(bed) = bed("kernel::root_squash", &config) else { return };
+    let Some(bed) = bed("kernel::root_squash", &config) else {
+        return;
+    };
     let inside = bed.server.export_outside().expect("ours");
     fs::write(inside.join("secret"), "x").expect("write");
-    fs::set_permissions(inside.join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    fs::set_permissions(
+        inside.join("secret"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .expect("chmod");
     bed.mount("");
     let script = "cd /mnt/nfs; touch mine; stat -c %u:%g mine | grep -qx 65534:65534
         ! cat secret; ! chown 0 mine; ! rm -f secret; ! sh -c 'echo y >secret'";
@@ -180,7 +237,9 @@ fn root_squash() {
 /// 100,000 names: a listing gives each once, and removing while listing leaves none.
 #[test]
 fn large_directory() {
-    let Some(bed) = bed("kernel::large_directory", &Config::default()) else { return };
+    let Some(bed) = bed("kernel::large_directory", &Config::default()) else {
+        return;
+    };
     let names = number("RINGNFS_NAMES", 100_000);
     bed.mount("");
     bed.guest.ok(10, "mkdir -m 777 /mnt/nfs/big");
@@ -188,12 +247,18 @@ fn large_directory() {
         // Made behind the server's back, for speed.
         Some(export) if !soak() => {
             for n in 0..names {
-                File::create(export.join(format!("big/a-name-of-usual-length-{n}"))).expect("create");
+                File::create(export.join(format!("big/a-name-of-usual-length-{n}")))
+                    .expect("create");
             }
         }
-        _ => drop(bed.guest.ok(1800, &format!("cd /mnt/nfs/big; seq -f name-%.0f {names} | xargs touch"))),
+        _ => drop(bed.guest.ok(
+            1800,
+            &format!("cd /mnt/nfs/big; seq -f name-%.0f {names} | xargs touch"),
+        )),
     }
-    let listed = bed.guest.ok(300, "umount /mnt/nfs; mount /mnt/nfs 2>/dev/null || true");
+    let listed = bed
+        .guest
+        .ok(300, "umount /mnt/nfs; mount /mnt/nfs 2>/dev/null || true");
     assert!(listed.is_empty(), "{listed}");
     bed.mount("");
     let listed = bed.guest.ok(300, "$RIG/guest list /mnt/nfs/big");
@@ -209,24 +274,62 @@ fn large_directory() {
 /// Two clients: what one closes the other sees when it opens, and exclusive creation excludes.
 #[test]
 fn two_clients() {
-    let Some(bed) = bed("kernel::two_clients", &Config::default()) else { return };
-    let other = Guest::boot(&bed.rig, &Boot { addr: 3, ..Boot::default() });
+    let Some(bed) = bed("kernel::two_clients", &Config::default()) else {
+        return;
+    };
+    let other = Guest::boot(
+        &bed.rig,
+        &Boot {
+            addr: 3,
+            ..Boot::default()
+        },
+    );
     bed.mount("");
     other.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
     let (a, b) = (&*bed.guest, &other);
     // (who, what it does and expects to see), one after the other.
     let table = [
         (a, "cd /mnt/nfs; mkdir -m 777 d; printf 0123456789 >d/f"),
-        (b, "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789 ]; printf abc >>d/f"),
-        (a, "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789abc ]; [ $(stat -c %s d/f) = 13 ]; printf x >d/f"),
-        (b, "cd /mnt/nfs; [ \"$(cat d/f)\" = x ]; [ $(stat -c %s d/f) = 1 ]; head -c 3000000 /dev/zero >>d/f"),
-        (a, "cd /mnt/nfs; [ $(tail -c +2 d/f | tr -d '\\0' | wc -c) = 0 ]; [ $(wc -c <d/f) = 3000001 ]; truncate -s 5 d/f"),
-        (b, "cd /mnt/nfs; [ $(wc -c <d/f) = 5 ]; mv d/f d/g; echo new >d/f"),
-        (a, "cd /mnt/nfs; sleep 4; ls d | tr '\\n' ' ' | grep -qx 'f g '; [ \"$(cat d/f)\" = new ]; rm d/g"),
-        (b, "cd /mnt/nfs; (! cat d/g 2>/tmp/e); grep -q 'No such file' /tmp/e; chmod 640 d/f; chown 5:6 d/f"),
-        (a, "cd /mnt/nfs; cat d/f >/dev/null; [ $(stat -c %a:%u:%g d/f) = 640:5:6 ]; rm d/f; rmdir d; mkdir d"),
-        (b, "cd /mnt/nfs; sleep 4; echo again >d/f; ls -A d | grep -qx f"),
-        (a, "cd /mnt/nfs; exec 5<d/f; sleep 1; echo ready; cat <&5 | grep -qx again"),
+        (
+            b,
+            "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789 ]; printf abc >>d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789abc ]; [ $(stat -c %s d/f) = 13 ]; printf x >d/f",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; [ \"$(cat d/f)\" = x ]; [ $(stat -c %s d/f) = 1 ]; head -c 3000000 /dev/zero >>d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; [ $(tail -c +2 d/f | tr -d '\\0' | wc -c) = 0 ]; [ $(wc -c <d/f) = 3000001 ]; truncate -s 5 d/f",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; [ $(wc -c <d/f) = 5 ]; mv d/f d/g; echo new >d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; sleep 4; ls d | tr '\\n' ' ' | grep -qx 'f g '; [ \"$(cat d/f)\" = new ]; rm d/g",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; (! cat d/g 2>/tmp/e); grep -q 'No such file' /tmp/e; chmod 640 d/f; chown 5:6 d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; cat d/f >/dev/null; [ $(stat -c %a:%u:%g d/f) = 640:5:6 ]; rm d/f; rmdir d; mkdir d",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; sleep 4; echo again >d/f; ls -A d | grep -qx f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; exec 5<d/f; sleep 1; echo ready; cat <&5 | grep -qx again",
+        ),
         (b, "cd /mnt/nfs; rm d/f; echo other >d/f"),
         (a, "cd /mnt/nfs; [ \"$(cat d/f)\" = other ]; rm -r d"),
     ];
@@ -239,12 +342,20 @@ fn two_clients() {
     let (one, two) = (a.start(&script), b.start(&script));
     one.ok(600);
     two.ok(600);
-    assert_eq!(a.ok(10, "cat /mnt/nfs/counter").trim(), (2 * times).to_string());
+    assert_eq!(
+        a.ok(10, "cat /mnt/nfs/counter").trim(),
+        (2 * times).to_string()
+    );
     // The open file of one client that the other removes: the reader gets its data or ESTALE, never another file's.
     a.ok(10, "echo first >/mnt/nfs/file");
-    let reader = a.start("exec 5</mnt/nfs/file; : >$RIG/opened; while [ ! -e $RIG/removed ]; do sleep 0.05; done
-        echo 3 >/proc/sys/vm/drop_caches; cat <&5 2>&1 || true");
+    let reader = a.start(
+        "exec 5</mnt/nfs/file; : >$RIG/opened; while [ ! -e $RIG/removed ]; do sleep 0.05; done
+        echo 3 >/proc/sys/vm/drop_caches; cat <&5 2>&1 || true",
+    );
     b.ok(30, "while [ ! -e $RIG/opened ]; do sleep 0.05; done; rm /mnt/nfs/file; echo second >/mnt/nfs/file; : >$RIG/removed");
     let read = reader.ok(60);
-    assert!(read.trim() == "first" || read.contains("Stale file handle"), "{read}");
+    assert!(
+        read.trim() == "first" || read.contains("Stale file handle"),
+        "{read}"
+    );
 }

@@ -28,11 +28,41 @@ pub struct Work {
 
 /// All of them.
 pub const WORKS: &[Work] = &[
-    Work { name: "tar", needs: &[], body: TAR, seconds: 120, quick: true },
-    Work { name: "rsync", needs: &[Need::Program("rsync", "rsync")], body: RSYNC, seconds: 120, quick: false },
-    Work { name: "git", needs: &[Need::Program("git", "git")], body: GIT, seconds: 180, quick: true },
-    Work { name: "sqlite", needs: &[Need::Program("sqlite3", "sqlite3")], body: SQLITE, seconds: 120, quick: true },
-    Work { name: "dbench", needs: &[Need::Program("dbench", "dbench")], body: DBENCH, seconds: 300, quick: false },
+    Work {
+        name: "tar",
+        needs: &[],
+        body: TAR,
+        seconds: 120,
+        quick: true,
+    },
+    Work {
+        name: "rsync",
+        needs: &[Need::Program("rsync", "rsync")],
+        body: RSYNC,
+        seconds: 120,
+        quick: false,
+    },
+    Work {
+        name: "git",
+        needs: &[Need::Program("git", "git")],
+        body: GIT,
+        seconds: 180,
+        quick: true,
+    },
+    Work {
+        name: "sqlite",
+        needs: &[Need::Program("sqlite3", "sqlite3")],
+        body: SQLITE,
+        seconds: 120,
+        quick: true,
+    },
+    Work {
+        name: "dbench",
+        needs: &[Need::Program("dbench", "dbench")],
+        body: DBENCH,
+        seconds: 300,
+        quick: false,
+    },
 ];
 
 const TAR: &str = r#"
@@ -144,7 +174,9 @@ impl Work {
 /// Each workload once, undisturbed.
 #[test]
 fn real_work() {
-    let Some(bed) = bed("work::real_work", &Config::default()) else { return };
+    let Some(bed) = bed("work::real_work", &Config::default()) else {
+        return;
+    };
     bed.mount("");
     let scale = if soak() { 20 } else { 1 };
     for work in WORKS.iter().filter(|w| w.ready()) {
@@ -152,7 +184,11 @@ fn real_work() {
         bed.guest.ok(work.seconds * scale, &work.script(work.name));
         eprintln!("{}: {:.1} s", work.name, start.elapsed().as_secs_f64());
     }
-    assert_eq!(bed.guest.ok(30, "ls -A /mnt/nfs").trim(), "", "something is left");
+    assert_eq!(
+        bed.guest.ok(30, "ls -A /mnt/nfs").trim(),
+        "",
+        "something is left"
+    );
 }
 
 /// Crates without dependencies of their own that this workspace uses, so that their sources are on this machine.
@@ -161,22 +197,49 @@ const CRATES: [&str; 3] = ["arrayvec", "siphasher", "strsim"];
 /// Unpacks and builds Rust crates on the mount, with this machine's compiler in the guest, and runs the result.
 #[test]
 fn build_rust_crates() {
-    let Some(bed) = bed("work::build_rust_crates", &Config::default()) else { return };
-    let Some(crates) = CRATES.iter().map(|name| cached_crate(name)).collect::<Option<Vec<_>>>() else {
-        return need::not_run("work::build_rust_crates", "the sources of its crates in cargo's cache");
+    let Some(bed) = bed("work::build_rust_crates", &Config::default()) else {
+        return;
     };
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
+    let Some(crates) = CRATES
+        .iter()
+        .map(|name| cached_crate(name))
+        .collect::<Option<Vec<_>>>()
+    else {
+        return need::not_run(
+            "work::build_rust_crates",
+            "the sources of its crates in cargo's cache",
+        );
+    };
+    let sysroot = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .expect("rustc");
     let sysroot = String::from_utf8(sysroot.stdout).expect("a path");
     // A compiler needs more memory than the usual guest has.
-    let guest = Guest::boot(&bed.rig, &Boot { mem: 1536, addr: 3, ..Boot::default() });
+    let guest = Guest::boot(
+        &bed.rig,
+        &Boot {
+            mem: 1536,
+            addr: 3,
+            ..Boot::default()
+        },
+    );
     guest.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
-    let mut script = format!("export PATH={}/bin:$PATH CARGO_HOME=/tmp/cargo\n", sysroot.trim());
+    let mut script = format!(
+        "export PATH={}/bin:$PATH CARGO_HOME=/tmp/cargo\n",
+        sysroot.trim()
+    );
     script += "mkdir -p /mnt/nfs/build/vendor /mnt/nfs/build/src; cd /mnt/nfs/build\n";
-    let mut manifest = String::from("[package]\nname = \"app\"\nedition = \"2021\"\n[dependencies]\n");
+    let mut manifest =
+        String::from("[package]\nname = \"app\"\nedition = \"2021\"\n[dependencies]\n");
     for (name, file) in CRATES.iter().zip(&crates) {
         let placed = bed.rig.place(file);
         script += &format!("tar -C vendor -xzf {}\n", placed.display());
-        let stem = file.file_stem().expect("NAME-VERSION").to_string_lossy().into_owned();
+        let stem = file
+            .file_stem()
+            .expect("NAME-VERSION")
+            .to_string_lossy()
+            .into_owned();
         script += &format!("echo '{{\"files\":{{}}}}' >vendor/{stem}/.cargo-checksum.json\n");
         manifest += &format!("{name} = \"*\"\n");
     }
@@ -193,12 +256,16 @@ fn build_rust_crates() {
 
 /// The packed source of a crate, of the version this workspace has locked.
 fn cached_crate(name: &str) -> Option<PathBuf> {
-    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).ok()?;
+    let lock =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).ok()?;
     let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
     let version = rest.split('"').next()?;
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
     let mirrors = fs::read_dir(home.join("registry/cache")).ok()?;
     let file = format!("{name}-{version}.crate");
-    mirrors.flatten().map(|m| m.path().join(&file)).find(|p| p.exists())
+    mirrors
+        .flatten()
+        .map(|m| m.path().join(&file))
+        .find(|p| p.exists())
 }

@@ -50,7 +50,12 @@ impl Image {
         let file = format(rig, name, fs, mib);
         let dir = rig.dir().join(name);
         std::fs::create_dir_all(&dir).expect("image: mount point");
-        let mut image = Image { rig: rig.clone(), file, dir, mounted: false };
+        let mut image = Image {
+            rig: rig.clone(),
+            file,
+            dir,
+            mounted: false,
+        };
         image.mount("");
         let d = image.dir.display();
         rig.sh(&format!("rmdir {d}/lost+found 2>/dev/null; chmod 1777 {d}"));
@@ -76,7 +81,8 @@ impl Image {
     #[track_caller]
     pub fn mount(&mut self, options: &str) {
         let (file, dir) = (self.file.display(), self.dir.display());
-        self.rig.sh(&format!("mount -o loop,noatime,{options} {file} {dir}"));
+        self.rig
+            .sh(&format!("mount -o loop,noatime,{options} {file} {dir}"));
         self.mounted = true;
     }
 
@@ -118,7 +124,13 @@ impl Drop for Image {
 #[track_caller]
 pub(crate) fn format(rig: &Arc<Rig>, name: &str, fs: Fs, mib: u64) -> PathBuf {
     let file = rig.dir().join(format!("{name}.img"));
-    File::create(&file).and_then(|f| f.set_len(mib << 20)).expect("image: file");
-    rig.sh(&format!("mkfs.{} -q {} >/dev/null", fs.name(), file.display()));
+    File::create(&file)
+        .and_then(|f| f.set_len(mib << 20))
+        .expect("image: file");
+    rig.sh(&format!(
+        "mkfs.{} -q {} >/dev/null",
+        fs.name(),
+        file.display()
+    ));
     file
 }

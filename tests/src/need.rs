@@ -37,17 +37,27 @@ pub const GUEST: &[Need] = &[
 ];
 
 /// The needs of the nfs-ganesha peer.
-pub const GANESHA: &[Need] =
-    &[Need::Program("ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"), Need::Program("rpcbind", "rpcbind")];
+pub const GANESHA: &[Need] = &[
+    Need::Program("ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"),
+    Need::Program("rpcbind", "rpcbind"),
+];
 /// The needs of the kernel server peer.
-pub const KNFSD: &[Need] = &[Need::Program("rpc.mountd", "nfs-kernel-server"), Need::Program("rpcbind", "rpcbind")];
+pub const KNFSD: &[Need] = &[
+    Need::Program("rpc.mountd", "nfs-kernel-server"),
+    Need::Program("rpcbind", "rpcbind"),
+];
 
 /// True if everything is there. Otherwise says what is missing and for which test, and returns false.
 ///
 /// # Panics
 /// If something is missing and `RINGNFS_REQUIRE_TOOLS` is `1`.
 pub fn have(test: &str, needs: &[&[Need]]) -> bool {
-    let missing: Vec<String> = needs.iter().copied().flatten().filter_map(|n| lacking(*n)).collect();
+    let missing: Vec<String> = needs
+        .iter()
+        .copied()
+        .flatten()
+        .filter_map(|n| lacking(*n))
+        .collect();
     if missing.is_empty() {
         return true;
     }
@@ -68,20 +78,30 @@ pub fn not_run(test: &str, why: &str) {
     if let Ok(mut f) = OpenOptions::new().create(true).append(true).open(file) {
         let _ = f.write_all(line.as_bytes());
     }
-    assert!(std::env::var("RINGNFS_REQUIRE_TOOLS").as_deref() != Ok("1"), "{line}");
+    assert!(
+        std::env::var("RINGNFS_REQUIRE_TOOLS").as_deref() != Ok("1"),
+        "{line}"
+    );
 }
 
 /// Where a cargo-installed tool is: `target/tools/bin` first, then PATH.
 pub fn cargo_tool(name: &str) -> Option<PathBuf> {
     let own = target_dir().join("tools/bin").join(name);
-    if own.exists() { Some(own) } else { program(name) }
+    if own.exists() {
+        Some(own)
+    } else {
+        program(name)
+    }
 }
 
 /// Where a program is, in PATH and the system's sbin directories.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(sbin).map(|d| d.join(name)).find(|p| p.is_file())
+    std::env::split_paths(&path)
+        .chain(sbin)
+        .map(|d| d.join(name))
+        .find(|p| p.is_file())
 }
 
 /// A number from the environment, or its default.
@@ -90,7 +110,9 @@ pub fn program(name: &str) -> Option<PathBuf> {
 /// If the variable is set to something that is not a number.
 pub fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
         Err(_) => default,
     }
 }
@@ -103,8 +125,12 @@ pub fn soak() -> bool {
 fn lacking(need: Need) -> Option<String> {
     match need {
         Need::Root => (!rustix::process::geteuid().is_root()).then(|| "root".to_owned()),
-        Need::Program(name, package) => program(name).is_none().then(|| format!("{name} (apt-get install {package})")),
+        Need::Program(name, package) => program(name)
+            .is_none()
+            .then(|| format!("{name} (apt-get install {package})")),
         Need::Path(path, what) => (!Path::new(path).exists()).then(|| format!("{path} ({what})")),
-        Need::CargoTool(name) => cargo_tool(name).is_none().then(|| format!("{name} (tests/run installs it)")),
+        Need::CargoTool(name) => cargo_tool(name)
+            .is_none()
+            .then(|| format!("{name} (tests/run installs it)")),
     }
 }

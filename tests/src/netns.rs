@@ -64,7 +64,17 @@ impl Rig {
     pub fn new() -> Arc<Rig> {
         let dir = fresh_dir();
         let mut holder = Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", HOLDER])
+            .args([
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "bash",
+                "-c",
+                HOLDER,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -74,9 +84,17 @@ impl Rig {
         let stdout = holder.stdout.take().expect("piped");
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
-        assert!(read.is_ok() && line == "ready\n", "rig: the namespaces could not be set up (see the messages above)");
+        assert!(
+            read.is_ok() && line == "ready\n",
+            "rig: the namespaces could not be set up (see the messages above)"
+        );
         let init = first_child(holder.id() as i32).expect("rig: the holder has a child");
-        Arc::new(Rig { holder, _stdin: stdin, init, dir })
+        Arc::new(Rig {
+            holder,
+            _stdin: stdin,
+            init,
+            dir,
+        })
     }
 
     /// Directory of this rig: images, logs, guests' run directories. Shared writable with every guest at the same
@@ -95,7 +113,8 @@ impl Rig {
     /// A command that will run inside the namespaces, in a process group of its own, working directory `/`.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut c = Command::new("nsenter");
-        c.args(["-t", &self.init.to_string(), "-m", "-n", "-p", "--"]).arg(program);
+        c.args(["-t", &self.init.to_string(), "-m", "-n", "-p", "--"])
+            .arg(program);
         c.stdin(Stdio::null()).process_group(0);
         c
     }
@@ -106,10 +125,18 @@ impl Rig {
     /// If it fails.
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {
-        let out = self.command("bash").args(["-c", script]).output().expect("rig: nsenter(1)");
+        let out = self
+            .command("bash")
+            .args(["-c", script])
+            .output()
+            .expect("rig: nsenter(1)");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let err = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "rig: `{script}` failed ({}):\n{text}{err}", out.status);
+        assert!(
+            out.status.success(),
+            "rig: `{script}` failed ({}):\n{text}{err}",
+            out.status
+        );
         text
     }
 
@@ -139,9 +166,12 @@ impl Rig {
 
     /// Links or copies a program into the rig's directory, which every guest sees, and returns its path there.
     pub fn place(&self, program: &Path) -> PathBuf {
-        let to = self.dir.join(program.file_name().expect("a program has a name"));
+        let to = self
+            .dir
+            .join(program.file_name().expect("a program has a name"));
         if !to.exists() && fs::hard_link(program, &to).is_err() {
-            fs::copy(program, &to).unwrap_or_else(|e| panic!("rig: copy {}: {e}", program.display()));
+            fs::copy(program, &to)
+                .unwrap_or_else(|e| panic!("rig: copy {}: {e}", program.display()));
         }
         to
     }
@@ -164,7 +194,10 @@ impl Drop for Rig {
 /// SIGKILL to one process of our own.
 pub(crate) fn kill(pid: i32) -> Result<()> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::other("no such pid"))?;
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+    Ok(rustix::process::kill_process(
+        pid,
+        rustix::process::Signal::KILL,
+    )?)
 }
 
 /// The first child of a process, once it has one.
@@ -193,7 +226,10 @@ pub fn tail(path: &Path, max: usize) -> String {
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("target"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the workspace")
+            .join("target"),
     }
 }
 
@@ -210,9 +246,15 @@ fn fresh_dir() -> PathBuf {
         }
     }
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let dir = tmp.canonicalize().expect("rig: target/tmp").join(format!("rig-{}-{n}", std::process::id()));
+    let dir = tmp
+        .canonicalize()
+        .expect("rig: target/tmp")
+        .join(format!("rig-{}-{n}", std::process::id()));
     let text = dir.to_str().expect("rig: the path of target is UTF-8");
-    assert!(!text.contains(char::is_whitespace), "rig: the path of target must not contain white space: {text}");
+    assert!(
+        !text.contains(char::is_whitespace),
+        "rig: the path of target must not contain white space: {text}"
+    );
     fs::create_dir_all(&dir).expect("rig: directory");
     dir
 }

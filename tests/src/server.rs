@@ -68,7 +68,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let options = "rw,no_root_squash,insecure".to_owned();
-        Config { kind: Kind::from_env(), fs: Fs::Ext4, mib: 4096, options, args: Vec::new() }
+        Config {
+            kind: Kind::from_env(),
+            fs: Fs::Ext4,
+            mib: 4096,
+            options,
+            args: Vec::new(),
+        }
     }
 }
 
@@ -124,10 +130,20 @@ impl Server {
         };
         let export = rig.dir().join("export").display().to_string();
         let target = match config.kind {
-            Kind::Ringnfs => {
-                Target { host: HOST.into(), host6: Some(HOST6.into()), export, port: PORT, mountport: PORT }
-            }
-            Kind::Ganesha => Target { host: HOST.into(), host6: None, export: "/export".into(), port: PORT, mountport: 20048 },
+            Kind::Ringnfs => Target {
+                host: HOST.into(),
+                host6: Some(HOST6.into()),
+                export,
+                port: PORT,
+                mountport: PORT,
+            },
+            Kind::Ganesha => Target {
+                host: HOST.into(),
+                host6: None,
+                export: "/export".into(),
+                port: PORT,
+                mountport: 20048,
+            },
             Kind::Knfsd => Target {
                 host: format!("10.99.0.{KNFSD_ADDR}"),
                 host6: Some(format!("fd99::{KNFSD_ADDR:x}")),
@@ -139,8 +155,15 @@ impl Server {
         if config.kind == Kind::Ganesha {
             rig.sh("rpcbind -w; rpc.statd --no-notify");
         }
-        let mut server =
-            Server { process: None, image, config: config.clone(), starts: 0, target, rig: rig.clone(), disk };
+        let mut server = Server {
+            process: None,
+            image,
+            config: config.clone(),
+            starts: 0,
+            target,
+            rig: rig.clone(),
+            disk,
+        };
         server.start_again();
         server
     }
@@ -170,7 +193,9 @@ impl Server {
     /// # Panics
     /// If it does not end in time, or is not running as a process of ours.
     pub fn terminate(&mut self, limit: Duration) -> Option<i32> {
-        let Some(Running::Process(mut child, pid)) = self.process.take() else { panic!("server: not a process") };
+        let Some(Running::Process(mut child, pid)) = self.process.take() else {
+            panic!("server: not a process")
+        };
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         reap(&mut child, limit, "after SIGTERM")
@@ -182,7 +207,11 @@ impl Server {
         self.starts += 1;
         let limit = match self.config.kind {
             Kind::Knfsd => {
-                self.process = Some(Running::Guest(Box::new(boot_knfsd(&self.rig, &self.disk, self.config.fs))));
+                self.process = Some(Running::Guest(Box::new(boot_knfsd(
+                    &self.rig,
+                    &self.disk,
+                    self.config.fs,
+                ))));
                 60
             }
             kind => {
@@ -190,10 +219,18 @@ impl Server {
                     Kind::Ringnfs => self.ringnfs_command(),
                     _ => self.ganesha_command(),
                 };
-                let log = File::options().create(true).append(true).open(self.log_path()).expect("server: log");
-                command.stdout(log.try_clone().expect("server: log")).stderr(log);
+                let log = File::options()
+                    .create(true)
+                    .append(true)
+                    .open(self.log_path())
+                    .expect("server: log");
+                command
+                    .stdout(log.try_clone().expect("server: log"))
+                    .stderr(log);
                 let child = command.spawn().expect("server: nsenter(1)");
-                let Some(pid) = first_child(child.id() as i32) else { panic!("server: died:\n{}", self.log(4000)) };
+                let Some(pid) = first_child(child.id() as i32) else {
+                    panic!("server: died:\n{}", self.log(4000))
+                };
                 self.process = Some(Running::Process(child, pid));
                 30
             }
@@ -241,18 +278,29 @@ impl Server {
     }
 
     fn wait_ready(&mut self, limit: Duration) {
-        let addr: SocketAddr = format!("{}:{}", self.target.host, self.target.port).parse().expect("an address");
+        let addr: SocketAddr = format!("{}:{}", self.target.host, self.target.port)
+            .parse()
+            .expect("an address");
         let end = Instant::now() + limit;
         while let Err(e) = self.rig.wait_port(addr, Duration::from_millis(200)) {
             let dead = !self.alive();
             if dead || Instant::now() > end {
-                panic!("server: {}, port {addr}: {e}\n{}", if dead { "died" } else { "silent" }, self.log(4000));
+                panic!(
+                    "server: {}, port {addr}: {e}\n{}",
+                    if dead { "died" } else { "silent" },
+                    self.log(4000)
+                );
             }
         }
         // Ganesha listens before it knows its exports.
-        let ready = |log: &str| log.matches("NFS SERVER INITIALIZED").count() >= self.starts as usize;
+        let ready =
+            |log: &str| log.matches("NFS SERVER INITIALIZED").count() >= self.starts as usize;
         while self.config.kind == Kind::Ganesha && !ready(&self.log(usize::MAX)) {
-            assert!(Instant::now() < end, "server: ganesha is not ready:\n{}", self.log(4000));
+            assert!(
+                Instant::now() < end,
+                "server: ganesha is not ready:\n{}",
+                self.log(4000)
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -260,21 +308,45 @@ impl Server {
     fn ringnfs_command(&self) -> Command {
         let state = self.rig.dir().join("state");
         let runtime = self.rig.dir().join("runtime");
-        fs::create_dir_all(&state).and_then(|()| fs::create_dir_all(&runtime)).expect("server: directories");
+        fs::create_dir_all(&state)
+            .and_then(|()| fs::create_dir_all(&runtime))
+            .expect("server: directories");
         let mut c = self.rig.command(ringnfs());
         c.arg("serve").arg(&self.target.export);
-        c.args(["--listen", &format!("{HOST}:{PORT}"), "--listen", &format!("[{HOST6}]:{PORT}")]);
+        c.args([
+            "--listen",
+            &format!("{HOST}:{PORT}"),
+            "--listen",
+            &format!("[{HOST6}]:{PORT}"),
+        ]);
         c.args(["--options", &self.config.options]);
-        c.arg("--state-dir").arg(state).arg("--runtime-dir").arg(runtime);
+        c.arg("--state-dir")
+            .arg(state)
+            .arg("--runtime-dir")
+            .arg(runtime);
         c.args(&self.config.args).env("RUST_BACKTRACE", "1");
         c
     }
 
     fn ganesha_command(&self) -> Command {
         let conf = self.rig.dir().join("ganesha.conf");
-        fs::write(&conf, GANESHA_CONF.replace("@EXPORT@", &self.rig.dir().join("export").display().to_string())).expect("server: ganesha.conf");
+        fs::write(
+            &conf,
+            GANESHA_CONF.replace(
+                "@EXPORT@",
+                &self.rig.dir().join("export").display().to_string(),
+            ),
+        )
+        .expect("server: ganesha.conf");
         let mut c = self.rig.command("ganesha.nfsd");
-        c.arg("-F").arg("-f").arg(conf).args(["-L", "STDOUT", "-p", "/run/ganesha.pid", "-N", "NIV_EVENT"]);
+        c.arg("-F").arg("-f").arg(conf).args([
+            "-L",
+            "STDOUT",
+            "-p",
+            "/run/ganesha.pid",
+            "-N",
+            "NIV_EVENT",
+        ]);
         c
     }
 }
@@ -312,16 +384,28 @@ pub fn ringnfs() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(path) = std::env::var_os("RINGNFS_BIN") {
-            return fs::canonicalize(&path).unwrap_or_else(|e| panic!("RINGNFS_BIN={}: {e}", path.display()));
+            return fs::canonicalize(&path)
+                .unwrap_or_else(|e| panic!("RINGNFS_BIN={}: {e}", path.display()));
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--release", "-p", "nfsd", "--manifest-path", manifest])
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "-p",
+                "nfsd",
+                "--manifest-path",
+                manifest,
+            ])
             .status()
             .expect("cargo");
         assert!(built.success(), "the server does not build");
-        target_dir().join("release/ringnfs").canonicalize().expect("target/release/ringnfs")
+        target_dir()
+            .join("release/ringnfs")
+            .canonicalize()
+            .expect("target/release/ringnfs")
     })
 }
 
@@ -343,7 +427,14 @@ fn reap(child: &mut Child, limit: Duration, when: &str) -> Option<i32> {
 }
 
 fn boot_knfsd(rig: &Arc<Rig>, disk: &Path, fs: Fs) -> Guest {
-    let guest = Guest::boot(rig, &Boot { mem: 1024, addr: KNFSD_ADDR, disks: vec![disk.to_owned()] });
+    let guest = Guest::boot(
+        rig,
+        &Boot {
+            mem: 1024,
+            addr: KNFSD_ADDR,
+            disks: vec![disk.to_owned()],
+        },
+    );
     guest.ok(60, &KNFSD_START.replace("@FS@", fs.name()));
     guest
 }

@@ -31,7 +31,11 @@ pub struct Boot {
 
 impl Default for Boot {
     fn default() -> Self {
-        Boot { mem: 512, addr: 2, disks: Vec::new() }
+        Boot {
+            mem: 512,
+            addr: 2,
+            disks: Vec::new(),
+        }
     }
 }
 
@@ -86,7 +90,14 @@ impl Guest {
             .spawn()
             .expect("guest: linux.uml");
         let kernel = first_child(process.id() as i32);
-        let mut guest = Guest { rig: rig.clone(), process, kernel, run, tap, next: AtomicU32::new(0) };
+        let mut guest = Guest {
+            rig: rig.clone(),
+            process,
+            kernel,
+            run,
+            tap,
+            next: AtomicU32::new(0),
+        };
         let end = Instant::now() + Duration::from_secs(60);
         while fs::metadata(guest.run.join("ready")).map_or(0, |m| m.len()) == 0 {
             let dead = guest.process.try_wait().ok().flatten();
@@ -105,7 +116,11 @@ impl Guest {
         let draft = self.run.join(format!("{n}.new"));
         fs::write(&draft, format!("set -e\n{script}\n")).expect("guest: script");
         fs::rename(&draft, self.run.join(format!("{n}.sh"))).expect("guest: script");
-        Job { guest: self, stem, script: script.to_owned() }
+        Job {
+            guest: self,
+            stem,
+            script: script.to_owned(),
+        }
     }
 
     /// Runs a script to its end, at most `seconds`.
@@ -136,7 +151,9 @@ impl Guest {
     pub fn kill(&mut self) {
         // It made itself a session, so the group is the kernel's own; its disk threads share the locks on its images,
         // and a second boot must find them free.
-        let Some(group) = self.kernel.take().and_then(Pid::from_raw) else { return };
+        let Some(group) = self.kernel.take().and_then(Pid::from_raw) else {
+            return;
+        };
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.process.wait();
         let end = Instant::now() + Duration::from_secs(10);
@@ -149,7 +166,11 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.rig.command("ip").args(["link", "del", &self.tap]).status();
+        let _ = self
+            .rig
+            .command("ip")
+            .args(["link", "del", &self.tap])
+            .status();
     }
 }
 
@@ -178,10 +199,16 @@ impl Job<'_> {
                 shown = output.len();
             }
             if let Some(status) = status {
-                return Outcome { status, output: self.output() };
+                return Outcome {
+                    status,
+                    output: self.output(),
+                };
             }
             if Instant::now() > end {
-                return Outcome { status: 124, output: format!("{}\n(no end after {seconds} s)", self.output()) };
+                return Outcome {
+                    status: 124,
+                    output: format!("{}\n(no end after {seconds} s)", self.output()),
+                };
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -224,7 +251,10 @@ fn kernel_arguments(rig: &Rig, boot: &Boot, run: &Path, init: &Path, tap: &str) 
         "ssl=null".into(),
         "loglevel=5".into(),
         "panic=-1".into(),
-        format!("vec0:transport=tap,ifname={tap},depth=128,gro=1,mac=02:55:4d:4c:00:{:02x}", boot.addr),
+        format!(
+            "vec0:transport=tap,ifname={tap},depth=128,gro=1,mac=02:55:4d:4c:00:{:02x}",
+            boot.addr
+        ),
         "IFACE=vec0".into(),
         format!("RIG={}", rig.dir().display()),
         format!("RUN={}", run.display()),

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{
+    FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink,
+};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +22,10 @@ pub const CHECKS: &[Check] = &[
     ("times_move", times_move),
     ("special_files", special_files),
     ("size_and_blocks", size_and_blocks),
-    ("new_files_belong_to_the_caller", new_files_belong_to_the_caller),
+    (
+        "new_files_belong_to_the_caller",
+        new_files_belong_to_the_caller,
+    ),
     ("permission_denied", permission_denied),
     ("groups_count", groups_count),
     ("owner_keeps_an_open_file", owner_keeps_an_open_file),
@@ -61,21 +66,39 @@ fn modes(dir: &Path) {
     let (f, d) = (dir.join("f"), dir.join("d"));
     fs::write(&f, "").expect("write");
     fs::create_dir(&d).expect("mkdir");
-    for want in [0, 0o777, 0o644, 0o4755, 0o2755, 0o1777, 0o6711, 0o7777, 0o400] {
+    for want in [
+        0, 0o777, 0o644, 0o4755, 0o2755, 0o1777, 0o6711, 0o7777, 0o400,
+    ] {
         chmod(&f, want).expect("chmod");
         assert_eq!(mode(&f), want);
         chmod(&d, want).expect("chmod");
         assert_eq!(mode(&d), want);
     }
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o617).open(dir.join("g")).expect("open");
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o617)
+        .open(dir.join("g"))
+        .expect("open");
     assert_eq!(mode(&dir.join("g")), 0o617);
 }
 
 fn owners(dir: &Path) {
     let f = dir.join("f");
     fs::write(&f, "").expect("write");
-    let ids = |p: &Path| fs::symlink_metadata(p).map(|m| (m.uid(), m.gid())).expect("lstat");
-    for (uid, gid) in [(1, 2), (65_534, 65_534), (100_000, 200_000), (4_000_000_000, 3_000_000_000), (0, 0)] {
+    let ids = |p: &Path| {
+        fs::symlink_metadata(p)
+            .map(|m| (m.uid(), m.gid()))
+            .expect("lstat")
+    };
+    for (uid, gid) in [
+        (1, 2),
+        (65_534, 65_534),
+        (100_000, 200_000),
+        (4_000_000_000, 3_000_000_000),
+        (0, 0),
+    ] {
         chown(&f, Some(uid), Some(gid)).expect("chown");
         assert_eq!(ids(&f), (uid, gid));
     }
@@ -93,22 +116,37 @@ fn writing_clears_setuid(dir: &Path) {
     chown(&f, Some(USER), Some(USER)).expect("chown");
     chmod(&f, 0o6777).expect("chmod");
     acting(OTHER, OTHER, &[], || {
-        OpenOptions::new().append(true).open(&f).and_then(|mut h| h.write_all(b"y")).expect("write");
+        OpenOptions::new()
+            .append(true)
+            .open(&f)
+            .and_then(|mut h| h.write_all(b"y"))
+            .expect("write");
     });
     File::open(&f).and_then(|h| h.sync_all()).expect("fsync");
     assert_eq!(mode(&f), 0o777);
     chmod(&f, 0o6777).expect("chmod");
-    acting(USER, USER, &[], || chown(&f, None, Some(USER)).expect("chown"));
+    acting(USER, USER, &[], || {
+        chown(&f, None, Some(USER)).expect("chown")
+    });
     assert_eq!(mode(&f), 0o777, "chown(2) clears the bits");
 }
 
 fn times_to_the_nanosecond(dir: &Path) {
     let f = dir.join("f");
     fs::write(&f, "x").expect("write");
-    for (secs, nanos) in [(1, 1), (1_000_000_000, 123_456_789), (2_000_000_000, 999_999_999)] {
+    for (secs, nanos) in [
+        (1, 1),
+        (1_000_000_000, 123_456_789),
+        (2_000_000_000, 999_999_999),
+    ] {
         let t = UNIX_EPOCH + Duration::new(secs, nanos);
         let h = OpenOptions::new().write(true).open(&f).expect("open");
-        h.set_times(fs::FileTimes::new().set_modified(t).set_accessed(t + Duration::from_secs(5))).expect("utimens");
+        h.set_times(
+            fs::FileTimes::new()
+                .set_modified(t)
+                .set_accessed(t + Duration::from_secs(5)),
+        )
+        .expect("utimens");
         drop(h);
         let m = fs::metadata(&f).expect("stat");
         assert_eq!(m.modified().expect("mtime"), t);
@@ -121,34 +159,60 @@ fn times_move(dir: &Path) {
     fs::write(&f, "x").expect("write");
     let long_ago = fs::FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000));
     let stat = |p: &Path| fs::metadata(p).expect("stat");
-    File::options().write(true).open(&f).and_then(|h| h.set_times(long_ago)).expect("utimens");
+    File::options()
+        .write(true)
+        .open(&f)
+        .and_then(|h| h.set_times(long_ago))
+        .expect("utimens");
     let before = stat(&f);
     thread::sleep(Duration::from_millis(20));
     chmod(&f, 0o600).expect("chmod");
     let after = stat(&f);
     assert_eq!(after.mtime(), before.mtime(), "chmod leaves mtime");
-    assert!((after.ctime(), after.ctime_nsec()) > (before.ctime(), before.ctime_nsec()), "chmod moves ctime");
-    File::options().append(true).open(&f).and_then(|mut h| h.write_all(b"y")).expect("write");
-    let age = SystemTime::now().duration_since(stat(&f).modified().expect("mtime")).unwrap_or_else(|e| e.duration());
+    assert!(
+        (after.ctime(), after.ctime_nsec()) > (before.ctime(), before.ctime_nsec()),
+        "chmod moves ctime"
+    );
+    File::options()
+        .append(true)
+        .open(&f)
+        .and_then(|mut h| h.write_all(b"y"))
+        .expect("write");
+    let age = SystemTime::now()
+        .duration_since(stat(&f).modified().expect("mtime"))
+        .unwrap_or_else(|e| e.duration());
     assert!(age.as_secs() < 3600, "a write moves mtime");
     let parent = stat(dir);
     thread::sleep(Duration::from_millis(20));
     fs::remove_file(&f).expect("unlink");
     let now = stat(dir);
-    assert!((now.mtime(), now.mtime_nsec()) > (parent.mtime(), parent.mtime_nsec()), "unlink moves the directory");
+    assert!(
+        (now.mtime(), now.mtime_nsec()) > (parent.mtime(), parent.mtime_nsec()),
+        "unlink moves the directory"
+    );
 }
 
 fn special_files(dir: &Path) {
-    let node = |name: &str, kind, dev| mknodat(CWD, dir.join(name), kind, Mode::from_raw_mode(0o640), dev);
+    let node =
+        |name: &str, kind, dev| mknodat(CWD, dir.join(name), kind, Mode::from_raw_mode(0o640), dev);
     node("fifo", FileType::Fifo, 0).expect("fifo");
     node("socket", FileType::Socket, 0).expect("socket");
     node("null", FileType::CharacterDevice, libc::makedev(1, 3)).expect("char");
     node("block", FileType::BlockDevice, libc::makedev(259, 70_000)).expect("block");
     let meta = |name: &str| fs::symlink_metadata(dir.join(name)).expect("lstat");
     assert!(meta("fifo").file_type().is_fifo() && meta("socket").file_type().is_socket());
-    assert!(meta("null").file_type().is_char_device() && meta("block").file_type().is_block_device());
-    assert_eq!((meta("null").rdev(), meta("block").rdev()), (libc::makedev(1, 3), libc::makedev(259, 70_000)));
-    assert!(["fifo", "socket", "null", "block"].iter().all(|n| meta(n).mode() & 0o7777 == 0o640));
+    assert!(
+        meta("null").file_type().is_char_device() && meta("block").file_type().is_block_device()
+    );
+    assert_eq!(
+        (meta("null").rdev(), meta("block").rdev()),
+        (libc::makedev(1, 3), libc::makedev(259, 70_000))
+    );
+    assert!(
+        ["fifo", "socket", "null", "block"]
+            .iter()
+            .all(|n| meta(n).mode() & 0o7777 == 0o640)
+    );
     // The fifo is the client's: both ends here.
     let path = dir.join("fifo");
     thread::scope(|s| {
@@ -156,7 +220,13 @@ fn special_files(dir: &Path) {
         assert_eq!(fs::read(&path).expect("read"), b"through");
     });
     let user = acting(USER, USER, &[], || {
-        mknodat(CWD, dir.join("u"), FileType::CharacterDevice, Mode::RWXU, libc::makedev(1, 3))
+        mknodat(
+            CWD,
+            dir.join("u"),
+            FileType::CharacterDevice,
+            Mode::RWXU,
+            libc::makedev(1, 3),
+        )
     });
     assert!(user.is_err(), "only root makes devices");
 }
@@ -166,7 +236,11 @@ fn size_and_blocks(dir: &Path) {
     fs::write(&f, vec![1; 100_000]).expect("write");
     File::open(&f).and_then(|h| h.sync_all()).expect("fsync");
     let m = fs::metadata(&f).expect("stat");
-    assert!((196..=512).contains(&m.blocks()), "{} blocks for 100000 bytes", m.blocks());
+    assert!(
+        (196..=512).contains(&m.blocks()),
+        "{} blocks for 100000 bytes",
+        m.blocks()
+    );
     assert!(m.is_file() && m.nlink() == 1 && m.blksize() >= 512);
 }
 
@@ -193,7 +267,10 @@ fn permission_denied(dir: &Path) {
     chmod(&d, 0o700).expect("chmod");
     acting(USER, USER, &[], || {
         assert_eq!(errno(fs::read(&f)), libc::EACCES);
-        assert_eq!(errno(OpenOptions::new().append(true).open(&f)), libc::EACCES);
+        assert_eq!(
+            errno(OpenOptions::new().append(true).open(&f)),
+            libc::EACCES
+        );
         assert_eq!(errno(fs::read_dir(&d)), libc::EACCES);
         assert_eq!(errno(fs::metadata(d.join("x"))), libc::EACCES);
         assert_eq!(errno(fs::write(d.join("y"), "")), libc::EACCES);
@@ -216,9 +293,15 @@ fn groups_count(dir: &Path) {
     chmod(&f, 0o040).expect("chmod");
     // AUTH_SYS carries 16 groups besides the gid (RFC 5531, appendix A).
     let sixteen: Vec<u32> = (4_227..4_243).collect();
-    assert!(acting(USER, USER, &sixteen, || fs::read(&f)).is_ok(), "the sixteenth group counts");
+    assert!(
+        acting(USER, USER, &sixteen, || fs::read(&f)).is_ok(),
+        "the sixteenth group counts"
+    );
     assert!(acting(USER, 4_242, &[], || fs::read(&f)).is_ok());
-    assert_eq!(errno(acting(USER, USER, &sixteen[..15], || fs::read(&f))), libc::EACCES);
+    assert_eq!(
+        errno(acting(USER, USER, &sixteen[..15], || fs::read(&f))),
+        libc::EACCES
+    );
 }
 
 /// A server without opens must let the owner go on with a file that was opened before its mode changed.
@@ -226,8 +309,15 @@ fn owner_keeps_an_open_file(dir: &Path) {
     chmod(dir, 0o777).expect("chmod");
     let f = dir.join("f");
     acting(USER, USER, &[], || {
-        let mut h = OpenOptions::new().read(true).write(true).create_new(true).mode(0o400).open(&f).expect("open");
-        h.write_all(b"written through a read-only mode").expect("write");
+        let mut h = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(&f)
+            .expect("open");
+        h.write_all(b"written through a read-only mode")
+            .expect("write");
         h.sync_all().expect("fsync");
         chmod(&f, 0).expect("chmod");
         h.write_all(b", and none").expect("write");
@@ -238,12 +328,22 @@ fn owner_keeps_an_open_file(dir: &Path) {
 
 fn sticky_directory(dir: &Path) {
     chmod(dir, 0o1777).expect("chmod");
-    acting(USER, USER, &[], || fs::write(dir.join("f"), "").expect("write"));
-    acting(OTHER, OTHER, &[], || {
-        assert!(matches!(errno(fs::remove_file(dir.join("f"))), libc::EPERM | libc::EACCES));
-        assert!(matches!(errno(fs::rename(dir.join("f"), dir.join("g"))), libc::EPERM | libc::EACCES));
+    acting(USER, USER, &[], || {
+        fs::write(dir.join("f"), "").expect("write")
     });
-    acting(USER, USER, &[], || fs::remove_file(dir.join("f")).expect("the owner may"));
+    acting(OTHER, OTHER, &[], || {
+        assert!(matches!(
+            errno(fs::remove_file(dir.join("f"))),
+            libc::EPERM | libc::EACCES
+        ));
+        assert!(matches!(
+            errno(fs::rename(dir.join("f"), dir.join("g"))),
+            libc::EPERM | libc::EACCES
+        ));
+    });
+    acting(USER, USER, &[], || {
+        fs::remove_file(dir.join("f")).expect("the owner may")
+    });
 }
 
 fn setgid_directory(dir: &Path) {
@@ -282,5 +382,7 @@ fn only_the_owner_changes(dir: &Path) {
 
 fn statfs(dir: &Path) {
     let s = rustix::fs::statvfs(dir).expect("statvfs");
-    assert!(s.f_blocks > 0 && s.f_bfree <= s.f_blocks && s.f_bavail <= s.f_bfree && s.f_namemax == 255);
+    assert!(
+        s.f_blocks > 0 && s.f_bfree <= s.f_blocks && s.f_bavail <= s.f_bfree && s.f_namemax == 255
+    );
 }

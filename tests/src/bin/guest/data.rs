@@ -12,7 +12,10 @@ use crate::{Check, Random, errno};
 
 pub const CHECKS: &[Check] = &[
     ("write_then_read", write_then_read),
-    ("random_reads_writes_truncates", random_reads_writes_truncates),
+    (
+        "random_reads_writes_truncates",
+        random_reads_writes_truncates,
+    ),
     ("append", append),
     ("append_two_descriptors", append_two_descriptors),
     ("truncate_down_and_up", truncate_down_and_up),
@@ -32,7 +35,13 @@ pub const CHECKS: &[Check] = &[
 
 /// Read and write access, created if need be.
 pub fn open(path: &Path) -> File {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("open")
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .expect("open")
 }
 
 /// Makes the next read come from the file system, not from the page cache.
@@ -49,7 +58,10 @@ fn write_then_read(dir: &Path) {
         fs::write(&path, &bytes).expect("write");
         forget(&open(&path));
         assert_eq!(fs::metadata(&path).expect("stat").len(), size as u64);
-        assert!(fs::read(&path).expect("read") == bytes, "{size} bytes differ");
+        assert!(
+            fs::read(&path).expect("read") == bytes,
+            "{size} bytes differ"
+        );
     }
 }
 
@@ -62,7 +74,10 @@ fn random_reads_writes_truncates(dir: &Path) {
     for step in 0..400 {
         match random.below(10) {
             0..=4 => {
-                let (at, len) = (random.below(MAX) as usize, random.below(70_000) as usize + 1);
+                let (at, len) = (
+                    random.below(MAX) as usize,
+                    random.below(70_000) as usize + 1,
+                );
                 let bytes = random.bytes(len);
                 file.write_all_at(&bytes, at as u64).expect("pwrite");
                 model.resize(model.len().max(at + len), 0);
@@ -73,7 +88,10 @@ fn random_reads_writes_truncates(dir: &Path) {
                 let mut bytes = vec![0; random.below(70_000) as usize];
                 let n = file.read_at(&mut bytes, at as u64).expect("pread");
                 let at = at.min(model.len());
-                assert!(bytes[..n] == model[at..model.len().min(at + bytes.len())], "step {step}: read differs");
+                assert!(
+                    bytes[..n] == model[at..model.len().min(at + bytes.len())],
+                    "step {step}: read differs"
+                );
             }
             8 => {
                 let len = random.below(MAX);
@@ -88,22 +106,41 @@ fn random_reads_writes_truncates(dir: &Path) {
         }
     }
     forget(&file);
-    assert!(fs::read(&path).expect("read") == model, "the file differs at the end");
+    assert!(
+        fs::read(&path).expect("read") == model,
+        "the file differs at the end"
+    );
 }
 
 fn append(dir: &Path) {
     let path = dir.join("f");
     for i in 0..50 {
-        let mut f = OpenOptions::new().append(true).create(true).open(&path).expect("open");
-        f.write_all(format!("line {i}\n").as_bytes()).expect("write");
+        let mut f = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .expect("open");
+        f.write_all(format!("line {i}\n").as_bytes())
+            .expect("write");
     }
     let text = fs::read_to_string(&path).expect("read");
-    assert!(text.lines().enumerate().all(|(i, l)| l == format!("line {i}")) && text.lines().count() == 50);
+    assert!(
+        text.lines()
+            .enumerate()
+            .all(|(i, l)| l == format!("line {i}"))
+            && text.lines().count() == 50
+    );
 }
 
 fn append_two_descriptors(dir: &Path) {
     let path = dir.join("f");
-    let open = || OpenOptions::new().append(true).create(true).open(&path).expect("open");
+    let open = || {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .expect("open")
+    };
     let (mut a, mut b) = (open(), open());
     for _ in 0..20 {
         a.write_all(b"a").expect("write");
@@ -141,7 +178,10 @@ fn holes_read_as_zeros(dir: &Path) {
     assert_eq!(middle, [0; 4096]);
     assert_eq!(fs::metadata(&path).expect("stat").len(), (40 << 20) + 3);
     use std::os::unix::fs::MetadataExt;
-    assert!(fs::metadata(&path).expect("stat").blocks() < 2048, "a hole takes space");
+    assert!(
+        fs::metadata(&path).expect("stat").blocks() < 2048,
+        "a hole takes space"
+    );
 }
 
 fn beyond_4_gib(dir: &Path) {
@@ -174,7 +214,13 @@ fn read_at_end(dir: &Path) {
 
 fn exclusive_create(dir: &Path) {
     let path = dir.join("f");
-    let excl = || OpenOptions::new().write(true).create_new(true).mode(0o604).open(&path);
+    let excl = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o604)
+            .open(&path)
+    };
     excl().expect("first").write_all(b"x").expect("write");
     assert_eq!(errno(excl()), libc::EEXIST);
     use std::os::unix::fs::MetadataExt;
@@ -182,20 +228,33 @@ fn exclusive_create(dir: &Path) {
     assert_eq!((m.mode() & 0o7777, m.len()), (0o604, 1));
     // The verifier of an exclusive create must not stay visible as a time far from now.
     let now = std::time::SystemTime::now();
-    let age = now.duration_since(m.modified().expect("mtime")).unwrap_or_else(|e| e.duration());
+    let age = now
+        .duration_since(m.modified().expect("mtime"))
+        .unwrap_or_else(|e| e.duration());
     assert!(age.as_secs() < 3600, "mtime {age:?} away from now");
 }
 
 fn synchronous_writes(dir: &Path) {
     for (name, flag) in [("osync", libc::O_SYNC), ("odsync", libc::O_DSYNC)] {
         let path = dir.join(name);
-        let mut f = OpenOptions::new().write(true).create(true).custom_flags(flag).open(&path).expect("open");
+        let mut f = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .custom_flags(flag)
+            .open(&path)
+            .expect("open");
         for i in 0..16u8 {
             f.write_all(&[i; 3000]).expect("write");
         }
         forget(&f);
         let bytes = fs::read(&path).expect("read");
-        assert!(bytes.chunks(3000).enumerate().all(|(i, c)| c == [i as u8; 3000]) && bytes.len() == 48_000);
+        assert!(
+            bytes
+                .chunks(3000)
+                .enumerate()
+                .all(|(i, c)| c == [i as u8; 3000])
+                && bytes.len() == 48_000
+        );
     }
 }
 
@@ -239,7 +298,11 @@ fn unlinked_but_open(dir: &Path) {
     f.read_exact_at(&mut bytes, 0).expect("pread");
     assert_eq!(&bytes, b"beforeafter");
     drop(f);
-    assert_eq!(fs::read_dir(dir).expect("readdir").count(), 0, "something is left");
+    assert_eq!(
+        fs::read_dir(dir).expect("readdir").count(),
+        0,
+        "something is left"
+    );
 }
 
 fn replaced_but_open(dir: &Path) {
@@ -248,7 +311,8 @@ fn replaced_but_open(dir: &Path) {
     let f = File::open(dir.join("old")).expect("open");
     fs::rename(dir.join("new"), dir.join("old")).expect("rename");
     let mut bytes = [0; 3];
-    f.read_exact_at(&mut bytes, 0).expect("the old file still reads");
+    f.read_exact_at(&mut bytes, 0)
+        .expect("the old file still reads");
     assert_eq!(&bytes, b"old");
     assert_eq!(fs::read(dir.join("old")).expect("read"), b"new");
 }
@@ -258,7 +322,8 @@ fn several_threads(dir: &Path) {
         for t in 0..6u8 {
             s.spawn(move || {
                 for i in 0..25 {
-                    let (tmp, done) = (dir.join(format!("t{t}.{i}")), dir.join(format!("d{t}.{i}")));
+                    let (tmp, done) =
+                        (dir.join(format!("t{t}.{i}")), dir.join(format!("d{t}.{i}")));
                     fs::write(&tmp, vec![t; 5000 + i]).expect("write");
                     fs::rename(&tmp, &done).expect("rename");
                     if i % 2 == 0 {
@@ -284,5 +349,8 @@ fn run_a_program_from_here(dir: &Path) {
     let run = || std::process::Command::new(&copy).status();
     let status = run().or_else(|_| run()).expect("exec");
     assert!(status.success());
-    assert_eq!(errno(OpenOptions::new().append(true).open(dir)), libc::EISDIR);
+    assert_eq!(
+        errno(OpenOptions::new().append(true).open(dir)),
+        libc::EISDIR
+    );
 }

@@ -19,7 +19,10 @@ pub fn count(dir: &Path, lock: &str, times: u64) -> ExitCode {
             std::thread::sleep(Duration::from_millis(2));
         }
         let text = fs::read_to_string(&counter).expect("counter");
-        let n: u64 = text.trim().parse().unwrap_or_else(|_| panic!("counter holds {text:?}"));
+        let n: u64 = text
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("counter holds {text:?}"));
         fs::write(&counter, format!("{}\n", n + 1)).expect("counter");
         fs::remove_file(&lock).expect("unlock");
     }

@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     match args[..] {
         ["checks", dir] => checks(Path::new(dir), ""),
         ["checks", dir, filter] => checks(Path::new(dir), filter),
-        ["ledger", dir, log, stop] => ledger::write(Path::new(dir), Path::new(log), Path::new(stop)),
+        ["ledger", dir, log, stop] => {
+            ledger::write(Path::new(dir), Path::new(log), Path::new(stop))
+        }
         ["audit", dir, log] => ledger::audit(Path::new(dir), Path::new(log)),
         ["count", dir, lock, times] => load::count(Path::new(dir), lock, number(times)),
         ["tree", dir, files, seed] => load::tree(Path::new(dir), number(files), number(seed)),
@@ -42,7 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn number(text: &str) -> u64 {
-    text.parse().unwrap_or_else(|_| panic!("guest: not a number: {text}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("guest: not a number: {text}"))
 }
 
 /// Runs every check whose name contains `filter`, each in a new directory below `dir`.
@@ -51,7 +54,11 @@ fn checks(dir: &Path, filter: &str) -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::empty());
     let tables = [data::CHECKS, names::CHECKS, attributes::CHECKS];
     let (mut passed, mut failed) = (0, 0);
-    for (name, check) in tables.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
+    for (name, check) in tables
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.contains(filter))
+    {
         let own = dir.join(format!("check-{name}"));
         std::fs::create_dir(&own).unwrap_or_else(|e| panic!("guest: mkdir {}: {e}", own.display()));
         // The panic's message and place are printed by the default hook.

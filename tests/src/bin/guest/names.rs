@@ -41,7 +41,8 @@ fn listed(dir: &Path) -> BTreeSet<OsString> {
 }
 
 fn touch(path: PathBuf) {
-    fs::write(&path, path.as_os_str().as_bytes()).unwrap_or_else(|e| panic!("create {}: {e}", path.display()));
+    fs::write(&path, path.as_os_str().as_bytes())
+        .unwrap_or_else(|e| panic!("create {}: {e}", path.display()));
 }
 
 fn longest_name(dir: &Path) {
@@ -77,7 +78,10 @@ fn odd_names(dir: &Path) {
     for name in names {
         touch(dir.join(OsStr::from_bytes(name)));
     }
-    let want: BTreeSet<OsString> = names.iter().map(|n| OsStr::from_bytes(n).to_owned()).collect();
+    let want: BTreeSet<OsString> = names
+        .iter()
+        .map(|n| OsStr::from_bytes(n).to_owned())
+        .collect();
     assert_eq!(listed(dir), want);
     for name in names {
         let path = dir.join(OsStr::from_bytes(name));
@@ -117,7 +121,10 @@ fn mkdir_rmdir(dir: &Path) {
     let d = dir.join("d");
     fs::create_dir(&d).expect("mkdir");
     assert_eq!(errno(fs::create_dir(&d)), libc::EEXIST);
-    assert!(matches!(fs::metadata(&d).expect("stat").nlink(), 2 | BTRFS_LINKS));
+    assert!(matches!(
+        fs::metadata(&d).expect("stat").nlink(),
+        2 | BTRFS_LINKS
+    ));
     fs::create_dir(d.join("sub")).expect("mkdir");
     assert_eq!(errno(fs::remove_dir(&d)), libc::ENOTEMPTY);
     assert_eq!(errno(fs::remove_file(&d)), libc::EISDIR);
@@ -167,14 +174,25 @@ fn rename_table(dir: &Path) {
     for (from, to, want) in table {
         fresh();
         let result = fs::rename(dir.join("t").join(from), dir.join("t").join(to));
-        let got = result.as_ref().err().and_then(std::io::Error::raw_os_error).unwrap_or(0);
+        let got = result
+            .as_ref()
+            .err()
+            .and_then(std::io::Error::raw_os_error)
+            .unwrap_or(0);
         // rename(2): ENOTEMPTY or EEXIST.
-        let got = if got == libc::EEXIST { libc::ENOTEMPTY } else { got };
+        let got = if got == libc::EEXIST {
+            libc::ENOTEMPTY
+        } else {
+            got
+        };
         assert_eq!(got, want, "rename {from} to {to}: {result:?}");
     }
     fresh();
     fs::rename(dir.join("t/file"), dir.join("t/link")).expect("two names of one file");
-    assert!(dir.join("t/file").exists() && dir.join("t/link").exists(), "rename(2): does nothing");
+    assert!(
+        dir.join("t/file").exists() && dir.join("t/link").exists(),
+        "rename(2): does nothing"
+    );
 }
 
 fn rename_between_directories(dir: &Path) {
@@ -183,10 +201,20 @@ fn rename_between_directories(dir: &Path) {
     touch(dir.join("a/sub/f"));
     fs::rename(dir.join("a/sub"), dir.join("b/moved")).expect("rename");
     assert_eq!(listed(&dir.join("a")).len(), 0);
-    assert!(matches!(fs::metadata(dir.join("a")).expect("stat").nlink(), 2 | BTRFS_LINKS));
-    assert!(matches!(fs::metadata(dir.join("b")).expect("stat").nlink(), 3 | BTRFS_LINKS));
+    assert!(matches!(
+        fs::metadata(dir.join("a")).expect("stat").nlink(),
+        2 | BTRFS_LINKS
+    ));
+    assert!(matches!(
+        fs::metadata(dir.join("b")).expect("stat").nlink(),
+        3 | BTRFS_LINKS
+    ));
     let up = fs::metadata(dir.join("b/moved/..")).expect("stat");
-    assert_eq!(up.ino(), fs::metadata(dir.join("b")).expect("stat").ino(), "`..` of a moved directory");
+    assert_eq!(
+        up.ino(),
+        fs::metadata(dir.join("b")).expect("stat").ino(),
+        "`..` of a moved directory"
+    );
     assert!(fs::read(dir.join("b/moved/f")).is_ok());
 }
 
@@ -207,9 +235,15 @@ fn hard_links(dir: &Path) {
     let m = fs::metadata(dir.join("a")).expect("stat");
     assert_eq!(m.nlink(), 21);
     assert_eq!(fs::metadata(dir.join("l7")).expect("stat").ino(), m.ino());
-    assert_eq!(errno(fs::hard_link(dir.join("a"), dir.join("l0"))), libc::EEXIST);
+    assert_eq!(
+        errno(fs::hard_link(dir.join("a"), dir.join("l0"))),
+        libc::EEXIST
+    );
     fs::create_dir(dir.join("d")).expect("mkdir");
-    assert_eq!(errno(fs::hard_link(dir.join("d"), dir.join("e"))), libc::EPERM);
+    assert_eq!(
+        errno(fs::hard_link(dir.join("d"), dir.join("e"))),
+        libc::EPERM
+    );
     fs::write(dir.join("l3"), "through a link").expect("write");
     assert_eq!(fs::read(dir.join("a")).expect("read"), b"through a link");
     fs::remove_file(dir.join("a")).expect("unlink");
@@ -217,11 +251,21 @@ fn hard_links(dir: &Path) {
 }
 
 fn symbolic_links(dir: &Path) {
-    for target in ["x", "../..", "/absolute/path", "with space\nand line", &"t".repeat(250), &"d/".repeat(511)] {
+    for target in [
+        "x",
+        "../..",
+        "/absolute/path",
+        "with space\nand line",
+        &"t".repeat(250),
+        &"d/".repeat(511),
+    ] {
         let link = dir.join("link");
         symlink(target, &link).unwrap_or_else(|e| panic!("symlink of {} bytes: {e}", target.len()));
         assert_eq!(fs::read_link(&link).expect("readlink").as_os_str(), target);
-        assert_eq!(fs::symlink_metadata(&link).expect("lstat").len(), target.len() as u64);
+        assert_eq!(
+            fs::symlink_metadata(&link).expect("lstat").len(),
+            target.len() as u64
+        );
         fs::remove_file(&link).expect("unlink");
     }
     touch(dir.join("file"));
@@ -234,7 +278,9 @@ fn symbolic_links(dir: &Path) {
 }
 
 fn list_3000_names(dir: &Path) {
-    let want: BTreeSet<OsString> = (0..3000).map(|i| OsString::from(format!("name-{i:040}"))).collect();
+    let want: BTreeSet<OsString> = (0..3000)
+        .map(|i| OsString::from(format!("name-{i:040}")))
+        .collect();
     for name in &want {
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -272,7 +318,12 @@ fn list_while_creating(dir: &Path) {
         let old = name.as_bytes().starts_with(b"old");
         assert!(seen.insert(name.clone()) || !old, "{name:?} listed twice");
     }
-    assert_eq!(seen.iter().filter(|n| n.as_bytes().starts_with(b"old")).count(), 600);
+    assert_eq!(
+        seen.iter()
+            .filter(|n| n.as_bytes().starts_with(b"old"))
+            .count(),
+        600
+    );
 }
 
 fn dot_and_dot_dot(dir: &Path) {
@@ -280,7 +331,10 @@ fn dot_and_dot_dot(dir: &Path) {
     let ino = |p: PathBuf| fs::metadata(p).expect("stat").ino();
     assert_eq!(ino(dir.join("d/.")), ino(dir.join("d")));
     assert_eq!(ino(dir.join("d/..")), ino(dir.to_owned()));
-    let names = rustix::fs::Dir::new(fs::File::open(dir.join("d")).expect("open")).expect("fdopendir");
-    let names: BTreeSet<Vec<u8>> = names.map(|e| e.expect("readdir").file_name().to_bytes().to_vec()).collect();
+    let names =
+        rustix::fs::Dir::new(fs::File::open(dir.join("d")).expect("open")).expect("fdopendir");
+    let names: BTreeSet<Vec<u8>> = names
+        .map(|e| e.expect("readdir").file_name().to_bytes().to_vec())
+        .collect();
     assert_eq!(names, BTreeSet::from([b".".to_vec(), b"..".to_vec()]));
 }
