@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use tests::image::{Fs, Image};
 use tests::need::{self, GUEST, number, soak};
@@ -21,6 +22,8 @@ pub struct Bed {
     pub guest: Arc<Guest>,
     pub server: Server,
     pub rig: Arc<Rig>,
+    test: String,
+    start: Instant,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -30,6 +33,7 @@ pub fn bed(test: &str, config: &Config) -> Option<Bed> {
         return None;
     }
     let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let start = Instant::now();
     let rig = Rig::new();
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
     let server = Server::start(&rig, config);
@@ -38,8 +42,16 @@ pub fn bed(test: &str, config: &Config) -> Option<Bed> {
         guest,
         server,
         rig,
+        test: test.to_owned(),
+        start,
         _turn: turn,
     })
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        eprintln!("{}: {:.1} s", self.test, self.start.elapsed().as_secs_f64());
+    }
 }
 
 impl Bed {

@@ -6,5 +6,5 @@ mod crash;
 mod kernel;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
-/// Real programs on the mount: tar, git, rsync, sqlite, cargo, dbench.
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
 mod work;

@@ -123,12 +123,15 @@ fn run(bed: &Bed, name: &str, remount: bool) -> Results {
         out.output
     );
     let results = Results::parse(&out.output);
-    if !results.failed.is_empty() {
-        let lines = out
-            .output
-            .lines()
-            .filter(|l| !l.trim_end().ends_with(" ok"));
-        eprintln!("{}", lines.collect::<Vec<_>>().join("\n"));
+    // Each failure with the reasons below it.
+    let mut failed = false;
+    for line in out.output.lines() {
+        if line.contains("::") && !line.starts_with(char::is_whitespace) {
+            failed = line.trim_end().ends_with("FAILED");
+        }
+        if failed {
+            eprintln!("{line}");
+        }
     }
     results
 }

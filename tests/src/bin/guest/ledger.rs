@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use crate::Random;
 use crate::data::open;
+use crate::load::done_or;
 
 const LINE: usize = 64;
 const BLOCK: usize = 8192;
@@ -224,7 +225,7 @@ fn replace(dir: &Path, _: &File, n: u64) {
     let mut f = File::create(&draft).expect("create");
     f.write_all(&line(n)).expect("write");
     f.sync_all().expect("fsync");
-    unless_done(
+    done_or(
         fs::rename(&draft, dir.join("replace.current")),
         ErrorKind::NotFound,
     );
@@ -241,12 +242,12 @@ fn check_replace(dir: &Path, n: u64, last: u64) {
 }
 
 fn dirs(dir: &Path, _: &File, n: u64) {
-    unless_done(
+    done_or(
         fs::create_dir(dir.join("dirs").join(n.to_string())),
         ErrorKind::AlreadyExists,
     );
     if n >= KEPT {
-        unless_done(
+        done_or(
             fs::remove_dir(dir.join("dirs").join((n - KEPT).to_string())),
             ErrorKind::NotFound,
         );
@@ -260,12 +261,4 @@ fn check_dirs(dir: &Path, n: u64, last: u64) {
         return;
     }
     assert_eq!(there, n + KEPT > last, "directory {n}, newest {last}");
-}
-
-/// A v3 request that was executed before the crash and repeated after it fails this way: nobody remembers its reply.
-fn unless_done(result: std::io::Result<()>, done: ErrorKind) {
-    match result {
-        Err(e) if e.kind() != done => panic!("{e}"),
-        _ => {}
-    }
 }
