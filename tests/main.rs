@@ -1,1 +1,12 @@
 //! One integration binary.
+
+/// Every wire type against rpcgen C, libtirpc, nfs3_types and xdr-codec.
+mod codec;
+/// SIGKILL and power loss in the middle of work.
+mod crash;
+/// The real Linux NFS client, in user-mode Linux, against the server.
+mod kernel;
+/// The public suites pjdfstest and fsx through the kernel client.
+mod pjdfstest;
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
+mod work;

@@ -1,1 +1,7 @@
 //! Test harness of ringnfs.
+
+pub mod image;
+pub mod need;
+pub mod netns;
+pub mod server;
+pub mod uml;

@@ -290,7 +290,7 @@ impl Worker {
         self.now.set(Instant::now());
         self.ring.reap();
         self.take_inbox();
-        let mut next_timer = self.fire_timers();
+        self.fire_timers();
         for _ in 0..POLLS_PER_TURN {
             let Some(index) = self.ready.borrow_mut().pop_front() else {
                 break;
@@ -300,9 +300,7 @@ impl Worker {
         if finished.get() {
             return Ok(());
         }
-        if self.timers.borrow().heap.len() > 0 && next_timer.is_none() {
-            next_timer = self.fire_timers();
-        }
+        let next_timer = self.fire_timers();
         let idle = self.ready.borrow().is_empty();
         if !idle {
             return self.ring.enter(None);
