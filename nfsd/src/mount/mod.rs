@@ -1,3 +1,8 @@
-//! The MOUNT protocol, versions 1 and 3.
+//! The MOUNT protocol, versions 1 to 3 (RFC 1094 appendix A, RFC 1813 appendix I).
 
+mod list;
+mod proc;
+mod root;
 pub mod types;
+
+pub use proc::dispatch;
