@@ -2,7 +2,6 @@
 
 mod list;
 mod proc;
-mod root;
 pub mod types;
 
 pub use proc::dispatch;

@@ -13,8 +13,6 @@ use arrayvec::ArrayVec;
 use vfs::{Cred, File, FileKind, Name};
 
 use super::list::MOUNTED;
-#[allow(unused_imports, reason = "until Shared has root_of")]
-use super::root::RootOf as _;
 use super::types::{
     self as mount, Dirpath, Fhstatus, MAX_FLAVORS, MOUNT_V3, MountProc, Mountbody, Mountres3,
     Mountres3Ok, Mountstat3, Stat1, encode_export,
@@ -113,7 +111,8 @@ async fn find(cx: &Cx, path: Dirpath<'_>) -> Result<(FileHandle, Arc<Options>), 
         return Err(Mountstat3::Acces);
     }
     let root = cx.server.root_of(export.id).ok_or(Mountstat3::Noent)?;
-    let root = cx.server.vfs.root(&root).await.map_err(status)?;
+    let root = cx.server.vfs.file(&root.mount, root.handle).await;
+    let root = root.map_err(status)?;
     let dir = walk(cx, root, &below).await?;
     let handle = cx.fh_of(export.id, &dir.mount, &dir.handle);
     let handle = handle.map_err(|_| Mountstat3::Serverfault)?;

@@ -137,7 +137,7 @@ mod tests {
 
     fn page(names: u64, eof: bool) -> DirPage {
         let entry = |n: u64| DirEntry {
-            name: format!("name{n:04}").into_bytes(),
+            name: format!("name{n:04}").into_bytes().into(),
             fileid: n,
             cookie: n + 100,
             node: None,
