@@ -111,8 +111,12 @@ async fn find(cx: &Cx, path: Dirpath<'_>) -> Result<(FileHandle, Arc<Options>), 
         return Err(Mountstat3::Acces);
     }
     let root = cx.server.root_of(export.id).ok_or(Mountstat3::Noent)?;
-    let root = cx.server.vfs.file(&root.mount, root.handle).await;
-    let root = root.map_err(status)?;
+    let root = cx
+        .server
+        .vfs
+        .file(&root.mount, root.handle)
+        .await
+        .map_err(status)?;
     let dir = walk(cx, root, &below).await?;
     let handle = cx.fh_of(export.id, &dir.mount, &dir.handle);
     let handle = handle.map_err(|_| Mountstat3::Serverfault)?;

@@ -7,6 +7,7 @@ pub mod msg;
 pub mod portmap;
 mod portmap_proc;
 pub mod record;
+pub mod rpcbind;
 
 use std::ops::RangeInclusive;
 
@@ -81,7 +82,7 @@ async fn nfs(
 /// # Errors
 /// How the call is to be refused instead; `reply` is as it was before.
 pub async fn call(cx: &Cx, call: &Call<'_>, reply: &mut Reply) -> Result<(), Refusal> {
-    if call.prog == PMAP_PROG && !cx.server.portmapper {
+    if call.prog == PMAP_PROG && !cx.server.config.portmapper {
         return Err(Refusal::ProgUnavail);
     }
     let start = reply.bytes.len();

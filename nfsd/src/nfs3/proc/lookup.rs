@@ -1,5 +1,7 @@
 //! LOOKUP: the file of a name in a directory (RFC 1813 3.3.3).
 
+use vfs::Name;
+
 use super::{attributes, name, put_failed};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
@@ -28,6 +30,8 @@ async fn look_up(
     reply: &mut Reply,
 ) -> Result<(), XdrError> {
     let name = match name(args.what.name) {
+        // The export's root has no parent: what is above it is not exported.
+        Ok(name) if name.is_dotdot() && is_root(cx, dir) => Name::dot(),
         Ok(name) => name,
         Err(status) => return fail(status, attributes(cx, dir).await, reply),
     };
@@ -45,4 +49,9 @@ async fn look_up(
         })),
         Err(status) => fail(status, dir_attributes, reply),
     }
+}
+
+fn is_root(cx: &Cx, dir: &Opened) -> bool {
+    let root = cx.server.root_of(dir.export);
+    root.is_some_and(|r| r.handle == dir.file.handle && r.mount.fsid == dir.file.mount.fsid)
 }

@@ -14,14 +14,14 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
-use crate::nfs3::{NFS_PROGRAM, NFS_V3};
-use crate::rpc::auth::OpaqueAuth;
-use crate::rpc::msg::{CallHeader, Refusal, ReplyHeader};
-use crate::rpc::portmap::{
+use super::auth::OpaqueAuth;
+use super::msg::{CallHeader, Refusal, ReplyHeader};
+use super::portmap::{
     PMAP_PORT, PMAP_PROG, RPCB_V4, Rpcb, RpcbProc, RpcbString, netid, universal_addr,
 };
-use crate::rpc::record::mark;
+use super::record::mark;
+use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
+use crate::nfs3::{NFS_PROGRAM, NFS_V3};
 use crate::xdr::{Dec, Enc, XdrError};
 
 /// Where rpcbind listens locally.
@@ -41,7 +41,7 @@ const PROGRAMS: [(u32, u32); 3] = [
 
 /// Why rpcbind did not take a registration.
 #[derive(Debug, thiserror::Error)]
-enum RpcbindError {
+pub enum RpcbindError {
     /// It is not running, or does not answer in time.
     #[error("cannot reach rpcbind: {0}; start it (systemctl start rpcbind) or leave out --rpcbind")]
     Unreachable(#[from] io::Error),
@@ -65,55 +65,58 @@ enum RpcbindError {
     },
 }
 
+/// What is registered; remove it with [`Registration::remove`] before the server ends.
+#[derive(Debug)]
+#[must_use = "the registration outlives the server unless it is removed"]
+pub struct Registration(Vec<&'static str>);
+
 /// Registers NFS and MOUNT at the addresses the server listens on: the first IPv4 and the first IPv6
-/// one, as rpcbind keeps one address for each. What an earlier server left there is replaced. The
-/// server works without: a failure is logged.
-pub fn register(listen: &[SocketAddr]) {
-    match try_register(listen) {
-        Ok(()) => tracing::info!("registered with rpcbind"),
-        Err(error) => tracing::error!("not registered with rpcbind: {error}"),
-    }
-}
-
-/// Removes what [`register`] did, as far as rpcbind can be reached; failures are logged.
-pub fn unregister(listen: &[SocketAddr]) {
-    let removed = Rpcbind::connect().map_err(RpcbindError::from);
-    if let Err(error) = removed.and_then(|mut rpcbind| unset(&mut rpcbind, &families(listen))) {
-        tracing::warn!("not removed from rpcbind: {error}");
-    }
-}
-
-/// The first address of each network id.
-fn families(listen: &[SocketAddr]) -> Vec<SocketAddr> {
-    let v4 = listen.iter().find(|addr| addr.is_ipv4());
-    let v6 = listen.iter().find(|addr| addr.is_ipv6());
-    v4.into_iter().chain(v6).copied().collect()
-}
-
-fn try_register(listen: &[SocketAddr]) -> Result<(), RpcbindError> {
+/// one, as rpcbind keeps one address for each. What an earlier server left there is replaced.
+///
+/// # Errors
+/// See [`RpcbindError`]. Nothing stays registered then.
+pub fn register(listen: &[SocketAddr]) -> Result<Registration, RpcbindError> {
     let mut rpcbind = Rpcbind::connect()?;
-    let addrs = families(listen);
-    unset(&mut rpcbind, &addrs)?;
-    for addr in &addrs {
-        let (netid, text) = (netid(addr), universal_addr(addr));
+    let mut registration = Registration(Vec::new());
+    for addr in listen {
+        let netid = netid(addr);
+        if registration.0.contains(&netid) {
+            continue;
+        }
+        registration.0.push(netid);
         for (prog, vers) in PROGRAMS {
+            rpcbind.call(RpcbProc::Unset, prog, vers, netid, "")?;
+            let text = universal_addr(addr);
             if !rpcbind.call(RpcbProc::Set, prog, vers, netid, &text)? {
-                unset(&mut rpcbind, &addrs)?;
+                registration.unset(&mut rpcbind);
                 return Err(RpcbindError::Taken { prog, vers, netid });
             }
         }
     }
-    Ok(())
+    Ok(registration)
 }
 
-fn unset(rpcbind: &mut Rpcbind, addrs: &[SocketAddr]) -> Result<(), RpcbindError> {
-    for addr in addrs {
-        for (prog, vers) in PROGRAMS {
-            // Whether there was anything to remove does not matter.
-            rpcbind.call(RpcbProc::Unset, prog, vers, netid(addr), "")?;
+impl Registration {
+    /// Removes it.
+    ///
+    /// # Errors
+    /// rpcbind cannot be reached.
+    pub fn remove(self) -> Result<(), RpcbindError> {
+        let mut rpcbind = Rpcbind::connect()?;
+        self.unset(&mut rpcbind);
+        Ok(())
+    }
+
+    /// Removes as much as can be removed: there is nobody left to do more.
+    fn unset(&self, rpcbind: &mut Rpcbind) {
+        for netid in &self.0 {
+            for (prog, vers) in PROGRAMS {
+                if let Err(error) = rpcbind.call(RpcbProc::Unset, prog, vers, netid, "") {
+                    tracing::warn!(%error, prog, vers, netid, "cannot unregister");
+                }
+            }
         }
     }
-    Ok(())
 }
 
 /// A connection to rpcbind.
@@ -239,20 +242,12 @@ fn loopback() -> io::Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::msg::{encode_refusal, success_header};
     use super::*;
-    use crate::rpc::msg::{encode_refusal, success_header};
     use std::io::Cursor;
 
     fn reply(xid: u32, word: u32) -> Vec<u8> {
         [&success_header(xid)[..], &word.to_be_bytes()].concat()
-    }
-
-    #[test]
-    fn one_address_of_each_family() {
-        let parse = |text: &str| text.parse::<SocketAddr>().expect("address");
-        let all = ["[::1]:1", "1.2.3.4:2", "[::]:3", "0.0.0.0:4"].map(parse);
-        assert_eq!(families(&all), [parse("1.2.3.4:2"), parse("[::1]:1")]);
-        assert_eq!(families(&all[2..3]), [parse("[::]:3")]);
     }
 
     #[test]
