@@ -122,6 +122,18 @@ mod tests {
     use super::*;
     use auth::OpaqueAuth;
 
+    /// Bytes of the future of `run`.
+    fn future_bytes<'a, F: Future>(
+        _run: impl Fn(&'a Cx, &'a Call<'a>, &'a mut Reply) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_call_is_small() {
+        assert!(future_bytes(call) <= 2048, "{}", future_bytes(call));
+    }
+
     #[test]
     fn versions() {
         assert_eq!(supported(3, 3..=3), Ok(()));

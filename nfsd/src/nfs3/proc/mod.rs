@@ -59,9 +59,20 @@ pub struct Row {
     pub flags: Flags,
 }
 
-/// The table: procedure, its argument type and module, its flags.
+/// Awaits a procedure as a part of the request's own future, or, if `large`, in one of its own: every
+/// request takes the memory of the largest of its parts.
+macro_rules! part {
+    (small $run:expr) => {
+        $run.await
+    };
+    (large $run:expr) => {
+        Box::pin($run).await
+    };
+}
+
+/// The table: size, procedure, its argument type and module, its flags.
 macro_rules! procs {
-    ($($procedure:ident $args:ident $module:ident $($flag:ident)*;)*) => {
+    ($($size:ident $procedure:ident $args:ident $module:ident $($flag:ident)*;)*) => {
         /// Every procedure but NULL, in order of their numbers.
         pub const ROWS: &[Row] = &[
             $(Row {
@@ -87,7 +98,7 @@ macro_rules! procs {
                 Some(Proc3::Null) => Ok(()),
                 $(Some(Proc3::$procedure) => {
                     let args = args.get::<$args<'_>>()?;
-                    $module::run(cx, args, reply).await
+                    part!($size $module::run(cx, args, reply))
                 })*
             };
             done.map_err(|_| Refusal::SystemErr)
@@ -96,27 +107,27 @@ macro_rules! procs {
 }
 
 procs! {
-    Getattr Getattr3Args getattr;
-    Setattr Setattr3Args setattr MODIFIES CACHED;
-    Lookup Lookup3Args lookup;
-    Access Access3Args access;
-    Readlink Readlink3Args readlink;
-    Read Read3Args read;
-    Write Write3Args write MODIFIES CACHED;
-    Create Create3Args create MODIFIES CACHED;
-    Mkdir Mkdir3Args mkdir MODIFIES CACHED;
-    Symlink Symlink3Args symlink MODIFIES CACHED;
-    Mknod Mknod3Args mknod MODIFIES CACHED;
-    Remove Remove3Args remove MODIFIES CACHED;
-    Rmdir Rmdir3Args rmdir MODIFIES CACHED;
-    Rename Rename3Args rename MODIFIES CACHED;
-    Link Link3Args link MODIFIES CACHED;
-    Readdir Readdir3Args readdir;
-    Readdirplus Readdirplus3Args readdirplus;
-    Fsstat Fsstat3Args fsstat;
-    Fsinfo Fsinfo3Args fsinfo;
-    Pathconf Pathconf3Args pathconf;
-    Commit Commit3Args commit;
+    small Getattr Getattr3Args getattr;
+    large Setattr Setattr3Args setattr MODIFIES CACHED;
+    small Lookup Lookup3Args lookup;
+    small Access Access3Args access;
+    small Readlink Readlink3Args readlink;
+    small Read Read3Args read;
+    small Write Write3Args write MODIFIES CACHED;
+    large Create Create3Args create MODIFIES CACHED;
+    large Mkdir Mkdir3Args mkdir MODIFIES CACHED;
+    large Symlink Symlink3Args symlink MODIFIES CACHED;
+    large Mknod Mknod3Args mknod MODIFIES CACHED;
+    large Remove Remove3Args remove MODIFIES CACHED;
+    large Rmdir Rmdir3Args rmdir MODIFIES CACHED;
+    large Rename Rename3Args rename MODIFIES CACHED;
+    large Link Link3Args link MODIFIES CACHED;
+    small Readdir Readdir3Args readdir;
+    small Readdirplus Readdirplus3Args readdirplus;
+    small Fsstat Fsstat3Args fsstat;
+    small Fsinfo Fsinfo3Args fsinfo;
+    small Pathconf Pathconf3Args pathconf;
+    small Commit Commit3Args commit;
 }
 
 /// The row of a procedure; none for NULL and for what is not a procedure.
@@ -176,6 +187,18 @@ mod tests {
         assert_eq!(listed, (1..=21).collect::<Vec<u32>>());
         assert!(row(0).is_none() && row(22).is_none());
         assert!(Proc3::from_wire(22).is_none());
+    }
+
+    /// Bytes of the future of `run`.
+    fn future_bytes<'a, F: Future>(
+        _run: impl Fn(&'a Cx, u32, Dec<'a>, &'a mut Reply) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_is_small() {
+        assert!(future_bytes(dispatch) <= 2048, "{}", future_bytes(dispatch));
     }
 
     #[test]
