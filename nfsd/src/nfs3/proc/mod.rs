@@ -180,6 +180,7 @@ async fn settle(cx: &Cx, opened: &Opened, files: &[&Arc<File>]) -> Result<(), Nf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nfs3::status::permitted;
 
     #[test]
     fn the_table_is_complete_and_in_order() {
@@ -199,6 +200,39 @@ mod tests {
     #[test]
     fn a_request_is_small() {
         assert!(future_bytes(dispatch) <= 2048, "{}", future_bytes(dispatch));
+    }
+
+    #[test]
+    fn every_procedure_answers_only_what_it_may() {
+        for procedure in ROWS.iter().map(|row| row.procedure) {
+            for status in Nfsstat3::ALL.iter().copied() {
+                let answered = restrict(procedure, status);
+                assert!(permitted(procedure, answered), "{procedure} {status}");
+                let kept = answered == status;
+                assert_eq!(kept, permitted(procedure, status), "{procedure} {status}");
+            }
+        }
+        for (procedure, status, answered) in [
+            (Proc3::Getattr, Nfsstat3::Nospc, Nfsstat3::Io),
+            (Proc3::Readlink, Nfsstat3::Perm, Nfsstat3::Acces),
+            (Proc3::Access, Nfsstat3::Rofs, Nfsstat3::Acces),
+            (Proc3::Write, Nfsstat3::NotSync, Nfsstat3::Inval),
+            (Proc3::Mkdir, Nfsstat3::Fbig, Nfsstat3::Nospc),
+            (Proc3::Read, Nfsstat3::Noent, Nfsstat3::Stale),
+        ] {
+            assert_eq!(
+                restrict(procedure, status),
+                answered,
+                "{procedure} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_of_the_file_system_that_are_not_the_kernels() {
+        assert_eq!(Nfsstat3::from(vfs::NOT_SYNC), Nfsstat3::NotSync);
+        assert_eq!(Nfsstat3::from(vfs::BAD_COOKIE), Nfsstat3::BadCookie);
+        assert_eq!(Nfsstat3::from(vfs::Errno::EROFS), Nfsstat3::Rofs);
     }
 
     #[test]
