@@ -1,4 +1,4 @@
-//! The procedures of NFS version 3: their table, and what they share.
+//! The procedures of NFS version 3: their table.
 
 mod access;
 mod commit;
@@ -7,9 +7,7 @@ mod fsinfo;
 mod fsstat;
 mod getattr;
 mod link;
-mod listing;
 mod lookup;
-mod made;
 mod mkdir;
 mod mknod;
 mod pathconf;
@@ -24,19 +22,14 @@ mod setattr;
 mod symlink;
 mod write;
 
-use std::sync::Arc;
-
 use bitflags::bitflags;
-use vfs::{File, Name};
 
 use super::Proc3;
 use super::args::*;
-use super::attr::post_op;
-use super::status::{Nfsstat3, restrict};
-use super::types::{Filename3, PostOpAttr, WccData};
-use crate::cx::{Cx, Opened, Reply};
+use super::reply::{attributes, failed, name, put_failed, settle, unchanged};
+use crate::cx::{Cx, Reply};
 use crate::rpc::msg::Refusal;
-use crate::xdr::{Dec, Encode, Res, XdrError};
+use crate::xdr::Dec;
 
 bitflags! {
     /// What is special about a procedure.
@@ -135,52 +128,10 @@ pub fn row(proc: u32) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.procedure.wire() == proc)
 }
 
-/// A failed procedure's results.
-fn failed<T, F>(procedure: Proc3, status: Nfsstat3, fail: F) -> Res<Nfsstat3, T, F> {
-    Res::Fail(restrict(procedure, status), fail)
-}
-
-/// Appends a failed procedure's results.
-fn put_failed(
-    procedure: Proc3,
-    status: Nfsstat3,
-    fail: impl Encode,
-    reply: &mut Reply,
-) -> Result<(), XdrError> {
-    reply.put(&failed::<(), _>(procedure, status, fail))
-}
-
-/// A name out of the arguments.
-fn name(name: Filename3<'_>) -> Result<Name, Nfsstat3> {
-    Ok(Name::new(name.0)?)
-}
-
-/// Attributes for the reply of a procedure that did not get to them.
-async fn attributes(cx: &Cx, opened: &Opened) -> PostOpAttr {
-    let attr = cx.server.vfs.getattr(&opened.file).await.ok();
-    post_op(&opened.file, attr.as_ref())
-}
-
-/// The same of a procedure that did not get to change anything.
-async fn unchanged(cx: &Cx, opened: &Opened) -> WccData {
-    WccData {
-        before: None,
-        after: attributes(cx, opened).await,
-    }
-}
-
-/// On `sync` exports (exports(5)) changes of these files are on stable storage before the reply.
-async fn settle(cx: &Cx, opened: &Opened, files: &[&Arc<File>]) -> Result<(), Nfsstat3> {
-    if !opened.options.is_async() {
-        cx.server.vfs.settle(files).await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nfs3::status::permitted;
+    use crate::nfs3::status::{Nfsstat3, permitted, restrict};
 
     #[test]
     fn the_table_is_complete_and_in_order() {

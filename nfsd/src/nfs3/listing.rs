@@ -3,7 +3,7 @@
 
 use vfs::{DirEntry, DirPage};
 
-use super::{attributes, put_failed};
+use super::reply::{attributes, put_failed};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::attr::post_op;
