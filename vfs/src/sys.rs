@@ -154,9 +154,13 @@ fn set_thread_cred(cred: &Cred) -> Result<()> {
         ))?;
         libc::syscall(libc::SYS_setfsgid, cred.gid());
         libc::syscall(libc::SYS_setfsuid, cred.uid());
-        // setfsuid(2) reports no error: ask what it is now.
-        let now = libc::syscall(libc::SYS_setfsuid, u32::MAX);
-        if now as u32 != cred.uid() {
+        // setfsuid(2) and setfsgid(2) report no error, and ignore -1: ask what they are now.
+        let uid = libc::syscall(libc::SYS_setfsuid, u32::MAX);
+        let gid = libc::syscall(libc::SYS_setfsgid, u32::MAX);
+        if (uid as u32, gid as u32) != (cred.uid(), cred.gid())
+            || cred.uid() == u32::MAX
+            || cred.gid() == u32::MAX
+        {
             return Err(Errno::EPERM);
         }
     }
@@ -285,8 +289,9 @@ pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
             groups.truncate(wanted);
             return groups;
         }
+        // Not for want of room: what is in `groups` is not to be trusted.
         if wanted <= groups.len() || wanted > crate::cred::GROUPS_MAX {
-            return groups;
+            return Vec::new();
         }
         groups.resize(wanted, 0);
     }
