@@ -109,6 +109,8 @@ impl Vfs {
         if cookie != 0 && verifier != VERIFIER && verifier != [0; 8] || cookie > i64::MAX as u64 {
             return Err(BAD_COOKIE);
         }
+        // Attributes of names are for those who may look them up.
+        let plus = plus && check(dir, attr, cred, Need::Search).await.is_ok();
         let reader = dir.clone();
         blocking::run(&Cred::root(), Call::Getdents, move || {
             let stream = take_stream(&reader)?;
@@ -152,12 +154,15 @@ fn read_page(
     bytes: usize,
     plus: bool,
 ) -> Result<DirPage> {
+    // To the start first: some file systems (btrfs) note only then what was added meanwhile.
+    rustix::fs::seek(stream, SeekFrom::Start(0))?;
     rustix::fs::seek(stream, SeekFrom::Start(cookie)).map_err(|e| match Errno::from(e) {
         Errno::EINVAL => BAD_COOKIE,
         other => other,
     })?;
     let mut entries: Vec<DirEntry> = Vec::new();
-    let mut room = bytes;
+    // At least one entry, or the client would never get on.
+    let mut room = bytes.max(1);
     let mut eof = true;
     let mut buf = Vec::with_capacity(GETDENTS_BYTES);
     let mut raw = RawDir::new(stream, buf.spare_capacity_mut());
