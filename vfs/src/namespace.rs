@@ -186,11 +186,17 @@ impl Vfs {
         made: (Arc<File>, Attr),
         set: &SetAttr,
     ) -> Result<(Arc<File>, Attr)> {
+        let mut set = *set;
+        if !cred.is_root() {
+            // The kernel chose them; asking for more would fail what has been made already. Clients
+            // that send an owner (Solaris) do so for everybody.
+            (set.uid, set.gid) = (None, None);
+        }
         if set.is_empty() {
             return Ok(made);
         }
         let (file, _) = made;
-        self.set_metadata(cred, &file, set).await?;
+        self.set_metadata(cred, &file, &set).await?;
         let attr = self.getattr(&file).await?;
         Ok((file, attr))
     }
