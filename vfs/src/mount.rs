@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -23,8 +22,6 @@ pub struct Mount {
     pub(crate) fd: OwnedFd,
     /// Handle of the directory `fd` is.
     pub root: KernelHandle,
-    /// The root directory's `O_PATH` descriptor.
-    pub(crate) root_path: Arc<OpenFd>,
     /// Device of the root, to tell btrfs subvolumes apart.
     pub(crate) dev: (u32, u32),
     /// Descend into file systems mounted below (`crossmnt`).
@@ -101,8 +98,7 @@ impl Mount {
         let root = sys::name_to_handle(fd.as_fd(), c"")?;
         // The handle must also lead back: some file systems make handles they cannot open.
         let path = sys::open_by_handle(fd.as_fd(), &root, libc::O_PATH | libc::O_NOFOLLOW)?;
-        let root_path = Arc::new(OpenFd::new(path));
-        let attr = statx_now(&root_path)?;
+        let attr = statx_now(&OpenFd::new(path))?;
         let identity = sys::fs_identity(fd.as_fd());
         let fallback = u64::from(attr.dev.0) << 32 | u64::from(attr.dev.1);
         let acl = match rustix::fs::fgetxattr(&fd, c"system.posix_acl_access", &mut [0u8; 0]) {
@@ -112,7 +108,6 @@ impl Mount {
         Ok(Mount {
             fsid: fsid.or(identity.map(fold)).unwrap_or(fallback),
             root,
-            root_path,
             dev: attr.dev,
             cross,
             volatile: fsid.is_none() && identity.is_none(),

@@ -233,6 +233,7 @@ pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
     const EXT_MAGIC: i64 = 0xEF53;
     const XFS_MAGIC: i64 = 0x5846_5342;
     const BTRFS_MAGIC: i64 = 0x9123_683E;
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
     let stat = rustix::fs::fstatfs(fd).ok()?;
     let mut buf = [0u8; 128];
     let mut ask = |request, range: std::ops::Range<usize>| -> Option<[u8; 16]> {
@@ -244,6 +245,8 @@ pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
         XFS_MAGIC => ask(XFS_GEOMETRY_V1, 64..80),
         // statfs(2) derives f_fsid from the UUID here, on every kernel alike.
         EXT_MAGIC | BTRFS_MAGIC => None,
+        // Invents a UUID with every mount.
+        TMPFS_MAGIC => None,
         _ => ask(GET_FS_UUID, 1..17),
     };
     uuid.or_else(|| {
