@@ -115,7 +115,7 @@ impl File {
     }
 
     /// Unstable data whose writeback errors nobody has seen yet.
-    pub(crate) fn dirty(&self) -> bool {
+    pub fn dirty(&self) -> bool {
         self.writes.load(Ordering::Acquire) != self.synced.load(Ordering::Acquire)
     }
 

@@ -391,7 +391,7 @@ fn the_blocking_queue_is_bounded_and_its_threads_end() {
     };
     let mut narrow = config(IoPolicy::Adaptive);
     narrow.threads = Threads::new(2, 3);
-    run(&narrow, async {
+    run(&narrow, async move {
         let (gate, key) = mpsc::channel::<()>();
         let key = Arc::new(std::sync::Mutex::new(key));
         let results = Rc::new(RefCell::new(Vec::new()));

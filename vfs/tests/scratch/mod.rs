@@ -6,11 +6,16 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vfs::exec;
-use vfs::uring::{IoPolicy, RingConfig};
+use vfs::uring::{IoPolicy, RingConfig, Slice};
+use vfs::{
+    Attr, Changed, CreateHow, Cred, File, Mount, Name, SetAttr, Stable, Vfs, VfsConfig, Written,
+};
 
 pub const POLICIES: [IoPolicy; 2] = [IoPolicy::Ring, IoPolicy::Adaptive];
 
@@ -184,4 +189,107 @@ pub fn sh(command: &mut Command) -> bool {
 pub async fn quiet_but(left: usize) {
     let came_back = soon(|| exec::with_ring(|r| r.in_flight()) <= left).await;
     assert!(came_back, "operations never came back");
+}
+
+/// A VFS on one directory.
+pub struct Tree {
+    pub vfs: Arc<Vfs>,
+    pub root: Arc<File>,
+    pub path: PathBuf,
+}
+
+impl Tree {
+    /// Opens `path` for export; on a worker.
+    pub async fn open(path: &Path) -> Self {
+        Self::with(path, false, 4096).await
+    }
+
+    /// As [`Tree::open`], with `crossmnt` or not, and a limit of open files.
+    pub async fn with(path: &Path, cross: bool, open_files: usize) -> Self {
+        static STARTS: AtomicU64 = AtomicU64::new(1);
+        let vfs = Vfs::new(&VfsConfig {
+            open_files,
+            verifier_seed: STARTS.fetch_add(1, Ordering::Relaxed),
+        });
+        let mount = vfs.add_mount(Mount::open(path, cross, None).expect("mount"));
+        let root = vfs.root(&mount).await.expect("root");
+        let path = path.to_owned();
+        Tree { vfs, root, path }
+    }
+
+    /// What `name` in the root is, for the superuser.
+    pub async fn find(&self, name: &str) -> vfs::Result<(Arc<File>, Attr)> {
+        let (root, name) = (Cred::root(), n(name));
+        self.vfs.lookup(&root, &self.root, &name).await.result
+    }
+
+    /// A new file in the root, mode 0666.
+    pub async fn make(&self, cred: &Cred, name: &str) -> Arc<File> {
+        let set = SetAttr {
+            mode: Some(0o666),
+            ..SetAttr::default()
+        };
+        let how = CreateHow::Guarded(set);
+        let made = self.vfs.create(cred, &self.root, &n(name), how).await;
+        made.result.expect("create").0
+    }
+
+    /// Writes text at an offset, unstable.
+    pub async fn put(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        at: u64,
+        text: &[u8],
+    ) -> Changed<Written> {
+        let write = self
+            .vfs
+            .write(cred, file, at, slice(text), Stable::Unstable);
+        write.await
+    }
+
+    /// Reads up to `count` bytes.
+    pub async fn get(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        at: u64,
+        count: u32,
+    ) -> vfs::Result<(Vec<u8>, bool)> {
+        let done = self.vfs.read(cred, file, at, count).await.result?;
+        Ok((done.buf.to_vec(), done.eof))
+    }
+}
+
+/// A component.
+pub fn n(name: impl AsRef<[u8]>) -> Name {
+    Name::new(name.as_ref()).expect("a good name")
+}
+
+/// Bytes in a pool buffer.
+pub fn slice(text: &[u8]) -> Slice {
+    let mut buf = exec::with_ring(|r| r.pool.try_get(text.len())).expect("a buffer");
+    buf.copy_from_slice(text);
+    Slice::new(Rc::new(buf), 0..text.len())
+}
+
+/// Runs `test` on a fresh directory, under either policy, and checks that nothing is left.
+pub fn trees<F: Future<Output = ()>>(test: impl Fn(Tree) -> F + Copy + 'static) {
+    let _alone = alone();
+    for policy in POLICIES {
+        let dir = dir();
+        on_worker(policy, dir.path(), test);
+    }
+}
+
+/// Runs `test` on a directory that is there; nothing must be left.
+pub fn on_worker<F: Future<Output = ()>>(
+    policy: IoPolicy,
+    path: &Path,
+    test: impl Fn(Tree) -> F + 'static,
+) {
+    let path = path.to_owned();
+    run(&config(policy), async move {
+        test(Tree::open(&path).await).await;
+    });
 }
