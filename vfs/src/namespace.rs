@@ -242,18 +242,14 @@ impl Vfs {
                     CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
                     CreateHow::Exclusive(_) => None,
                 };
+                let mut attr = attr;
                 if let Some(size) = size {
-                    self.setattr(
-                        cred,
-                        &file,
-                        &SetAttr {
-                            size: Some(size),
-                            ..SetAttr::default()
-                        },
-                        None,
-                    )
-                    .await
-                    .result?;
+                    let size = SetAttr {
+                        size: Some(size),
+                        ..SetAttr::default()
+                    };
+                    self.setattr(cred, &file, &size, None).await.result?;
+                    attr = self.getattr(&file).await?;
                 }
                 self.finish(cred, (file, attr), &set).await
             }

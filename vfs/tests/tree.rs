@@ -182,7 +182,8 @@ fn a_tiny_table_serves_many_files() {
 fn look_ups_stay_inside_and_never_follow_links() {
     trees(|t| async move {
         let root = Cred::root();
-        let find = async |dir: &Arc<File>, name: &str| t.vfs.lookup(&root, dir, &n(name)).await.result;
+        let find =
+            async |dir: &Arc<File>, name: &str| t.vfs.lookup(&root, dir, &n(name)).await.result;
         fs::create_dir_all(t.path.join("a/b")).expect("mkdir");
         fs::write(t.path.join("a/f"), b"x").expect("write");
         std::os::unix::fs::symlink("/etc", t.path.join("out")).expect("symlink");
