@@ -131,6 +131,11 @@ impl Image {
     /// Makes and mounts a file system of `kind` and `megabytes`. Without the right to, says so
     /// loudly and gives `None`.
     pub fn new(kind: &str, megabytes: u64, options: &str) -> Option<Self> {
+        Self::with(kind, &[], megabytes, options)
+    }
+
+    /// As [`Image::new`], with options for mkfs.
+    pub fn with(kind: &str, make: &[&str], megabytes: u64, options: &str) -> Option<Self> {
         let dir = dir();
         let file = dir.path().join("image");
         let at = dir.path().join("mnt");
@@ -142,7 +147,10 @@ impl Image {
         } else {
             &["-q"]
         };
-        let made = sh(Command::new(format!("mkfs.{kind}")).args(quiet).arg(&file));
+        let made = sh(Command::new(format!("mkfs.{kind}"))
+            .args(quiet)
+            .args(make)
+            .arg(&file));
         let mounted = made
             && sh(Command::new("mount")
                 .args(["-o", options])
