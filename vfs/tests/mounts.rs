@@ -415,6 +415,39 @@ fn quota_is_charged_to_the_caller() {
 }
 
 #[test]
+fn a_full_quota_says_so() {
+    let _alone = alone();
+    let Some(image) = Image::new("btrfs", 160, "loop") else {
+        return;
+    };
+    let btrfs = |args: &[&str]| sh(Command::new("btrfs").args(args).arg(image.path()));
+    if !btrfs(&["-q", "quota", "enable"]) || !btrfs(&["-q", "qgroup", "limit", "4M"]) {
+        println!("NOT RUN: cannot set a quota on btrfs");
+        eprintln!("NOT RUN: cannot set a quota on btrfs");
+        return;
+    }
+    for policy in POLICIES {
+        on_worker(policy, image.path(), |t| async move {
+            let user = Cred::new(1000, 100, &[]);
+            let file = t.make(&user, "f").await;
+            let mut results = Vec::new();
+            for i in 0..10u64 {
+                let wrote = t.put(&user, &file, i << 20, &vec![7; 1 << 20]).await.result;
+                results.push(wrote.map(|w| w.count));
+            }
+            assert_eq!(results.first(), Some(&Ok(1 << 20)));
+            assert_eq!(results.last(), Some(&Err(Errno::EDQUOT)));
+            t.vfs
+                .remove(&user, &t.root, &n("f"))
+                .await
+                .result
+                .expect("remove");
+        });
+        sh(Command::new("sync").arg("-f").arg(image.path()));
+    }
+}
+
+#[test]
 fn a_read_only_file_system_says_so() {
     let _alone = alone();
     let Some(image) = Image::new("ext4", 16, "loop") else {
