@@ -406,9 +406,9 @@ impl Slice {
         self.buf.registered()
     }
 
-    /// Halves the slice (test builds).
+    /// Halves the slice, to one byte at least (test builds).
     pub(crate) fn halve(&mut self) {
-        self.end = self.start + (self.end - self.start) / 2;
+        self.end = self.start + (self.end - self.start).div_ceil(2);
     }
 }
 
