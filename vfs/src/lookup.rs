@@ -131,6 +131,17 @@ impl Vfs {
         if !mount.cross {
             return Err(Errno::EACCES);
         }
-        Ok(self.add_mount(Mount::below(fd)?))
+        let below = Mount::below(fd)?;
+        let root = below.root.clone();
+        let known = self.add_mount(below);
+        // A copied file system has its original's identity, and handles of one would open files of the
+        // other. (Subvolumes of one btrfs share theirs rightly: the handle leads to the same root.)
+        let there = file_ops::statx_now(&OpenFd::new(known.open_path(&root)?))?;
+        let here = file_ops::statx_now(fd)?;
+        if (there.dev, there.fileid) != (here.dev, here.fileid) {
+            tracing::error!("two file systems with one UUID: the second is not exported");
+            return Err(Errno::EACCES);
+        }
+        Ok(known)
     }
 }

@@ -191,11 +191,17 @@ impl Vfs {
         made: (Arc<File>, Attr),
         set: &SetAttr,
     ) -> Result<(Arc<File>, Attr)> {
+        let mut set = *set;
+        if !cred.is_root() {
+            // The kernel chose them; asking for more would fail what has been made already. Clients
+            // that send an owner (Solaris) do so for everybody.
+            (set.uid, set.gid) = (None, None);
+        }
         if set.is_empty() {
             return Ok(made);
         }
         let (file, _) = made;
-        self.set_metadata(cred, &file, set).await?;
+        self.set_metadata(cred, &file, &set).await?;
         let attr = self.getattr(&file).await?;
         Ok((file, attr))
     }
@@ -241,18 +247,14 @@ impl Vfs {
                     CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
                     CreateHow::Exclusive(_) => None,
                 };
+                let mut attr = attr;
                 if let Some(size) = size {
-                    self.setattr(
-                        cred,
-                        &file,
-                        &SetAttr {
-                            size: Some(size),
-                            ..SetAttr::default()
-                        },
-                        None,
-                    )
-                    .await
-                    .result?;
+                    let size = SetAttr {
+                        size: Some(size),
+                        ..SetAttr::default()
+                    };
+                    self.setattr(cred, &file, &size, None).await.result?;
+                    attr = self.getattr(&file).await?;
                 }
                 self.finish(cred, (file, attr), &set).await
             }

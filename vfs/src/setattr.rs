@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_NOW, UTIME
 use crate::access::{Need, check};
 use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
 use crate::cred::Cred;
-use crate::errno::{NOT_SYNC, Result};
+use crate::errno::{Errno, NOT_SYNC, Result};
 use crate::file::File;
 use crate::mount::SELF;
 use crate::uring::blocking;
@@ -31,6 +31,19 @@ fn timespec(set: SetTime) -> Timespec {
             tv_sec: t.sec,
             tv_nsec: i64::from(t.nsec),
         },
+    }
+}
+
+/// # Errors
+/// `EINVAL` for what the system calls would take for something else: an id of -1 (leave it alone),
+/// nanoseconds out of range (some mean now, or never mind).
+fn sane(set: &SetAttr) -> Result<()> {
+    let id = |id: Option<u32>| id != Some(u32::MAX);
+    let time = |set: SetTime| !matches!(set, SetTime::At(t) if t.nsec >= 1_000_000_000);
+    if id(set.uid) && id(set.gid) && time(set.atime) && time(set.mtime) {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
     }
 }
 
@@ -94,7 +107,9 @@ impl Vfs {
             Ok(attr) => attr,
             Err(e) => return Changed::failed(e),
         };
-        let result = if guard.is_some_and(|ctime| ctime != before.ctime) {
+        let result = if let Err(e) = sane(set) {
+            Err(e)
+        } else if guard.is_some_and(|ctime| ctime != before.ctime) {
             Err(NOT_SYNC)
         } else {
             self.set(cred, file, &before, set).await
@@ -112,7 +127,7 @@ impl Vfs {
             let fd = file.data_fd(true).await?;
             check(file, before, cred, Need::WriteData).await?;
             if size > i64::MAX as u64 {
-                return Err(crate::Errno::EFBIG);
+                return Err(Errno::EFBIG);
             }
             file_ops::ftruncate(cred, &fd, size).await?;
         }
@@ -136,6 +151,7 @@ impl Vfs {
         if rest.is_empty() {
             return Ok(());
         }
+        sane(set)?;
         file.acl.drop_cached();
         let (path, kind) = (file.path().clone(), file.kind());
         blocking::run(cred, Call::Setattr, move || apply(&path, kind, &rest)).await

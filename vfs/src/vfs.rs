@@ -211,10 +211,13 @@ impl Vfs {
         loop {
             exec::sleep(Duration::from_secs(1)).await;
             let now = exec::now();
-            for file in self.table.files() {
-                if file.close_idle(now) {
+            let crowded = self.table.crowded();
+            for file in self.table.files_where(File::open_for_writing) {
+                if file.close_idle(now, crowded) {
                     let done = self.commit(&Cred::root(), &file, 0, 0).await;
-                    if let Err(e) = done.result {
+                    if let Err(e) = done.result
+                        && e != Errno::ESTALE
+                    {
                         tracing::error!(error = %e, "writeback failed, the write verifier has changed");
                     }
                 }
