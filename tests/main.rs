@@ -1,5 +1,7 @@
 //! One integration binary.
 
+/// Every wire type against rpcgen C, libtirpc, nfs3_types and xdr-codec.
+mod codec;
 /// SIGKILL and power loss in the middle of work.
 mod crash;
 /// The real Linux NFS client, in user-mode Linux, against the server.

@@ -1,1 +1,16 @@
 //! POSIX ACLs: data and rules, no I/O.
+//!
+//! The rules are the Linux kernel's, which implements POSIX.1e draft 17 with a few turns of its own; `tests/kernel.rs`
+//! holds every rule here to the answer of the running kernel.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod arbitrary;
+pub mod check;
+pub mod inherit;
+pub mod mode;
+pub mod posix;
+pub mod xattr;
+
+pub use check::{Access, Caller, Kind, Node, permits, permitted};
+pub use posix::{Acl, Entry, Invalid, Perm, Tag};

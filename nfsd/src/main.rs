@@ -1,3 +1,7 @@
 //! The ringnfs command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nfsd::cli::main()
+}

@@ -1,0 +1,347 @@
+//! Every setting of the daemon in one table, from which reading, checking, command line and reference come.
+
+use super::value::{parse_size, parse_time, show_size, show_time};
+use super::{Config, InlineExports, IoPolicy, LogFormat};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// Where a setting lives in [`Config`], and what it may be.
+#[derive(Clone, Copy)]
+pub(super) enum Field {
+    Bool(fn(&mut Config) -> &mut bool),
+    Count(u32, u32, fn(&mut Config) -> &mut u32),
+    Size(u64, u64, fn(&mut Config) -> &mut u64),
+    Time(u64, u64, fn(&mut Config) -> &mut Duration),
+    Dir(fn(&mut Config) -> &mut PathBuf),
+    Policy,
+    Filter,
+    Format,
+    Listen,
+    Exports,
+    ExportsFile,
+}
+
+/// One row of the table.
+pub struct Setting {
+    /// As written in the file, table and name joined by a dot.
+    pub key: &'static str,
+    /// For the reference; lines of at most 100 columns.
+    pub meaning: &'static str,
+    pub(super) field: Field,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+const fn setting(key: &'static str, field: Field, meaning: &'static str) -> Setting {
+    Setting {
+        key,
+        meaning,
+        field,
+    }
+}
+
+use Field::{Bool, Count, Dir, Size, Time};
+
+/// Every setting, in the order of the reference.
+#[rustfmt::skip] // a table
+pub const SETTINGS: &[Setting] = &[
+    setting("listen", Field::Listen, "Addresses and ports to listen on (NFS and MOUNT share the port)."),
+    setting("threads", Count(0, 1024, |c| &mut c.threads), "Worker threads; 0 is one for each core."),
+    setting("io_policy", Field::Policy,
+        "\"ring\": every file operation goes through io_uring.\n\"adaptive\": operations that cannot wait may be plain system calls."),
+    setting("exports", Field::Exports,
+        "Exports in the syntax of exports(5); use ''' so that backslashes stay as they are.\nNot together with exports_file."),
+    setting("exports_file", Field::ExportsFile, "File with exports in the syntax of exports(5), such as /etc/exports."),
+    setting("state_dir", Dir(|c| &mut c.state_dir), "Directory for what must survive a restart (key of file handles)."),
+    setting("runtime_dir", Dir(|c| &mut c.runtime_dir), "Directory of the control socket."),
+    setting("log", Field::Filter, "What is logged: LEVEL or TARGET=LEVEL, comma separated.\nLevels: off, error, warn, info, debug, trace."),
+    setting("log_format", Field::Format, "\"text\" or \"json\", one line an event."),
+    setting("manage_gids", Bool(|c| &mut c.manage_gids), "Look up the groups of a user here instead of believing the client (which can send 16)."),
+    setting("rpcbind", Bool(|c| &mut c.rpcbind), "Register with the rpcbind running on this machine."),
+    setting("portmapper", Bool(|c| &mut c.portmapper), "Answer portmapper calls on the port of NFS, for clients that ask there."),
+    setting("limits.connections", Count(1, 1_000_000, |c| &mut c.limits.connections), "Open connections; further ones are closed at once."),
+    setting("limits.connections_per_client", Count(1, 1_000_000, |c| &mut c.limits.connections_per_client), "Open connections of one address."),
+    setting("limits.records_in_flight", Count(1, 65_536, |c| &mut c.limits.records_in_flight), "Requests of one connection worked on at once; then its socket is not read."),
+    setting("limits.reply_bytes", Size(MIB, GIB, |c| &mut c.limits.reply_bytes), "Replies of one connection waiting to be sent; then its socket is not read."),
+    setting("limits.record_bytes", Size(64 * KIB, 16 * MIB, |c| &mut c.limits.record_bytes), "Longest request; a connection that sends a longer one is closed."),
+    setting("limits.buffers_bytes", Size(16 * MIB, TIB, |c| &mut c.limits.buffers_bytes), "Memory for requests, replies and file data in flight."),
+    setting("limits.open_files", Count(64, 100_000_000, |c| &mut c.limits.open_files), "Files kept open between requests."),
+    setting("timeouts.half_record", Time(1_000, 3_600_000, |c| &mut c.timeouts.half_record), "A connection that stops in the middle of a request is closed after this."),
+    setting("timeouts.send_stalled", Time(1_000, 3_600_000, |c| &mut c.timeouts.send_stalled), "A connection that takes no replies is closed after this."),
+    setting("timeouts.drain", Time(0, 3_600_000, |c| &mut c.timeouts.drain), "Requests in flight have this long to end when the server is told to stop."),
+];
+
+/// A value in a file or on the command line.
+pub(super) enum Input<'a> {
+    /// From TOML; `line` is where the text of a string starts.
+    Toml { value: &'a DeValue<'a>, line: u32 },
+    /// From the command line.
+    Text(&'a str),
+}
+
+/// What is wrong with a value (message, fix).
+pub(super) type Problem = (String, String);
+
+fn problem<T>(message: impl Into<String>, fix: impl Into<String>) -> Result<T, Problem> {
+    Err((message.into(), fix.into()))
+}
+
+impl Input<'_> {
+    fn text(&self, example: &str) -> Result<&str, Problem> {
+        match self {
+            Input::Text(text) => Ok(text),
+            Input::Toml { value, .. } => match value.as_str() {
+                Some(text) => Ok(text),
+                None => problem(
+                    format!("not a string but {}", kind(value)),
+                    format!("write {example}"),
+                ),
+            },
+        }
+    }
+
+    /// The digits of a whole number, if it is one.
+    fn integer(&self) -> Option<u64> {
+        match self {
+            Input::Text(text) => text.parse().ok(),
+            Input::Toml { value, .. } => {
+                let integer = value.as_integer()?;
+                u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+            }
+        }
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+impl Setting {
+    /// The name without its table.
+    fn name(&self) -> &'static str {
+        self.key.rsplit('.').next().unwrap_or(self.key)
+    }
+
+    /// Puts a value into `config`.
+    pub(super) fn set(&self, config: &mut Config, input: &Input<'_>) -> Result<(), Problem> {
+        let name = self.name();
+        match self.field {
+            Bool(at) => *at(config) = read_bool(input, name)?,
+            Count(least, most, at) => match input.integer().and_then(|n| u32::try_from(n).ok()) {
+                Some(n) if (least..=most).contains(&n) => *at(config) = n,
+                _ => {
+                    return problem(
+                        "not a usable number",
+                        format!("write a number from {least} to {most}"),
+                    );
+                }
+            },
+            Size(least, most, at) => {
+                let size = input
+                    .integer()
+                    .or_else(|| input.text("").ok().and_then(parse_size));
+                match size.filter(|size| (least..=most).contains(size)) {
+                    Some(size) => *at(config) = size,
+                    None => {
+                        let range = format!("from {} to {}", show_size(least), show_size(most));
+                        return problem(
+                            "not a usable size",
+                            format!(
+                                "write a size {range}, such as \"{}\"",
+                                show_size(*at(config))
+                            ),
+                        );
+                    }
+                }
+            }
+            Time(least, most, at) => {
+                let time = input.text("").ok().and_then(parse_time);
+                let range = Duration::from_millis(least)..=Duration::from_millis(most);
+                match time.filter(|time| range.contains(time)) {
+                    Some(time) => *at(config) = time,
+                    None => {
+                        let shown = format!(
+                            "from {} to {}",
+                            show_time(*range.start()),
+                            show_time(*range.end())
+                        );
+                        return problem(
+                            "not a usable time",
+                            format!(
+                                "write a time {shown}, such as \"{}\"",
+                                show_time(*at(config))
+                            ),
+                        );
+                    }
+                }
+            }
+            Dir(at) => *at(config) = read_path(input, name)?,
+            Field::Policy => {
+                config.io_policy = read_word(
+                    input,
+                    &[("ring", IoPolicy::Ring), ("adaptive", IoPolicy::Adaptive)],
+                )?
+            }
+            Field::Format => {
+                config.log_format = read_word(
+                    input,
+                    &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                )?
+            }
+            Field::Filter => {
+                let filter = input.text("log = \"info\"")?;
+                crate::log::check_filter(filter)?;
+                config.log = filter.to_owned();
+            }
+            Field::Listen => config.listen = read_listen(input)?,
+            Field::ExportsFile => config.exports_file = Some(read_path(input, name)?),
+            Field::Exports => {
+                let text = input.text("exports = '''...'''")?.to_owned();
+                let line = if let Input::Toml { line, .. } = input {
+                    *line
+                } else {
+                    1
+                };
+                config.exports = Some(InlineExports { text, line });
+            }
+        }
+        Ok(())
+    }
+
+    /// The value in `config` as TOML; `None` when it is not set.
+    pub(super) fn show(&self, config: &Config) -> Option<String> {
+        let mut config = config.clone();
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        Some(match self.field {
+            Bool(at) => at(&mut config).to_string(),
+            Count(_, _, at) => at(&mut config).to_string(),
+            Size(_, _, at) => quoted(&show_size(*at(&mut config))),
+            Time(_, _, at) => quoted(&show_time(*at(&mut config))),
+            Dir(at) => quoted(&at(&mut config).to_string_lossy()),
+            Field::Policy => quoted(config.io_policy.name()),
+            Field::Format => quoted(config.log_format.name()),
+            Field::Filter => quoted(&config.log),
+            Field::Listen => {
+                let all: Vec<String> = config
+                    .listen
+                    .iter()
+                    .map(|addr| quoted(&addr.to_string()))
+                    .collect();
+                format!("[{}]", all.join(", "))
+            }
+            Field::Exports => quoted(&config.exports?.text),
+            Field::ExportsFile => quoted(&config.exports_file?.to_string_lossy()),
+        })
+    }
+}
+
+fn read_bool(input: &Input<'_>, name: &str) -> Result<bool, Problem> {
+    let value = match input {
+        Input::Toml { value, .. } => value.as_bool(),
+        Input::Text(text) => text.parse().ok(),
+    };
+    value.map_or_else(
+        || {
+            problem(
+                "not true or false",
+                format!("write {name} = true or {name} = false"),
+            )
+        },
+        Ok,
+    )
+}
+
+fn read_word<T: Copy>(input: &Input<'_>, words: &[(&str, T)]) -> Result<T, Problem> {
+    let choices: Vec<String> = words
+        .iter()
+        .map(|(word, _)| format!("\"{word}\""))
+        .collect();
+    let fix = choices.join(" or ");
+    let text = input.text(&fix)?;
+    match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(*value),
+        None => problem("not one of the known values", format!("write {fix}")),
+    }
+}
+
+fn read_path(input: &Input<'_>, name: &str) -> Result<PathBuf, Problem> {
+    let text = input.text(&format!("{name} = \"/PATH\""))?;
+    if !text.starts_with('/') || text.contains('\0') {
+        return problem("not an absolute path", format!("write {name} = \"/PATH\""));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// One `ADDRESS:PORT`. Port 0 lets the system choose.
+pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, Problem> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let port_only = !text.is_empty() && text.parse::<u16>().is_ok();
+    let bare = text
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<std::net::IpAddr>();
+    match bare {
+        Ok(addr) => problem(
+            "the port is missing",
+            format!("write \"{}\"", SocketAddr::new(addr, 2049)),
+        ),
+        Err(_) if port_only => problem(
+            "the address is missing",
+            format!("write \"0.0.0.0:{text}\" and \"[::]:{text}\""),
+        ),
+        Err(_) => problem(
+            "not an address with a port",
+            "write \"192.0.2.1:2049\" or \"[2001:db8::1]:2049\"",
+        ),
+    }
+}
+
+fn read_listen(input: &Input<'_>) -> Result<Vec<SocketAddr>, Problem> {
+    let example = "listen = [\"0.0.0.0:2049\", \"[::]:2049\"]";
+    let mut all: Vec<SocketAddr> = Vec::new();
+    let mut add = |text: &str| {
+        let addr = parse_listen(text)
+            .map_err(|(message, fix)| (format!("{message} in \"{}\"", text.escape_debug()), fix))?;
+        if all.contains(&addr) && addr.port() != 0 {
+            return problem(
+                format!("\"{addr}\" is there twice"),
+                "name every address once",
+            );
+        }
+        all.push(addr);
+        Ok(())
+    };
+    match input {
+        Input::Text(text) => text.split(',').try_for_each(&mut add)?,
+        Input::Toml { value, .. } => match value.as_array() {
+            None => add(value
+                .as_str()
+                .map_or_else(|| problem("not a list", format!("write {example}")), Ok)?)?,
+            Some(list) => list
+                .iter()
+                .try_for_each(|item| match item.get_ref().as_str() {
+                    Some(text) => add(text),
+                    None => problem("not a list of strings", format!("write {example}")),
+                })?,
+        },
+    }
+    if all.is_empty() {
+        return problem("no address to listen on", format!("write {example}"));
+    }
+    Ok(all)
+}

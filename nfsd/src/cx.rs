@@ -1,0 +1,289 @@
+//! One request: who asks, from where, over which record; and the way from a wire handle to an open
+//! file under a squashed identity.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vfs::uring::{Buf, Slice};
+use vfs::{Cred, File, KernelHandle, Mount, exec};
+
+use crate::export::client::Peer;
+use crate::export::options::{Options, Sec};
+use crate::export::squash::{Caller, squash};
+use crate::export::{Access, ExportTable};
+use crate::fh::FileHandle;
+use crate::nfs3::status::{Nfsstat3, from_errno};
+use crate::rpc::auth::{Identity, Unix};
+use crate::server::Shared;
+use crate::xdr::{Enc, Encode, XdrError};
+
+/// Longest encoded reply beside a READ payload: a READDIRPLUS page of [`Shared::io_max`] and headers.
+const REPLY_MAX: usize = (1 << 20) + 4096;
+
+/// A reply being built: encoded bytes, and for READ the payload that follows them uncopied.
+#[derive(Default)]
+pub struct Reply {
+    /// RPC header and results.
+    pub bytes: Vec<u8>,
+    /// Sent after `bytes`, padded to four.
+    pub payload: Option<Slice>,
+}
+
+impl Reply {
+    /// An encoder that appends.
+    pub fn enc(&mut self) -> Enc<'_> {
+        Enc::new(&mut self.bytes, REPLY_MAX)
+    }
+
+    /// Appends one value.
+    ///
+    /// # Errors
+    /// The reply would be too long.
+    pub fn put(&mut self, value: &impl Encode) -> Result<(), XdrError> {
+        self.enc().put(value)
+    }
+}
+
+struct Grant {
+    generation: u64,
+    export: u32,
+    options: Arc<Options>,
+}
+
+struct Mapped {
+    identity: Identity,
+    options: Arc<Options>,
+    cred: Cred,
+}
+
+/// A connection's peer, with what was last decided about it.
+pub struct Client {
+    /// Its address, IPv4-mapped ones as IPv4.
+    pub addr: SocketAddr,
+    grant: RefCell<Option<Grant>>,
+    mapped: RefCell<Option<Mapped>>,
+}
+
+impl Client {
+    /// A peer nothing is known of yet.
+    pub fn new(addr: SocketAddr) -> Rc<Self> {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        Rc::new(Client {
+            addr,
+            grant: RefCell::default(),
+            mapped: RefCell::default(),
+        })
+    }
+}
+
+/// One request.
+pub struct Cx {
+    /// What all workers share.
+    pub server: Arc<Shared>,
+    /// The connection's peer.
+    pub client: Rc<Client>,
+    /// Who the credential says is calling.
+    pub identity: Identity,
+    /// The whole record: arguments borrow from it.
+    pub record: Rc<Buf>,
+}
+
+/// A wire handle, opened for a caller.
+pub struct Opened {
+    /// The file.
+    pub file: Arc<File>,
+    /// Whom the operation acts as.
+    pub cred: Cred,
+    /// The export's options for this client, as matched by this request.
+    pub options: Arc<Options>,
+    /// The export, for handles in the reply.
+    pub export: u32,
+}
+
+impl Cx {
+    /// Opens a file handle for this caller.
+    ///
+    /// # Errors
+    /// `BADHANDLE` for bytes this server never made, `STALE` for a file, export or file system that
+    /// is gone, `ACCES` for a client or flavor the export does not admit, `JUKEBOX` while its name is
+    /// looked up.
+    pub async fn open(&self, wire: &[u8]) -> Result<Opened, Nfsstat3> {
+        let parts = self
+            .server
+            .key
+            .open(wire)
+            .map_err(|_| Nfsstat3::Badhandle)?;
+        let options = self.options(parts.export).await?;
+        self.admit(&options)?;
+        let mount = self
+            .server
+            .mount_of(parts.export, parts.fsid)
+            .ok_or(Nfsstat3::Stale)?;
+        let file = self.server.vfs.file(&mount, parts.handle).await;
+        let file = file.map_err(|e| from_errno(e.0))?;
+        let cred = self.cred(&options).await;
+        Ok(Opened {
+            file,
+            cred,
+            options,
+            export: parts.export,
+        })
+    }
+
+    /// Port and flavor (exports(5) `secure`, `sec=`).
+    ///
+    /// # Errors
+    /// `ACCES`.
+    pub fn admit(&self, options: &Options) -> Result<(), Nfsstat3> {
+        let flavor = match self.identity {
+            Identity::None => Sec::NONE,
+            Identity::Unix(_) => Sec::SYS,
+        };
+        // AUTH_NONE is admitted as the anonymous user only where the export says so.
+        let ok = options.sec.contains(flavor) && options.port_allowed(self.client.addr.port());
+        if ok { Ok(()) } else { Err(Nfsstat3::Acces) }
+    }
+
+    /// The options this client has on an export.
+    ///
+    /// # Errors
+    /// `STALE` for an export that is gone, `ACCES` for a client it does not name.
+    pub async fn options(&self, export: u32) -> Result<Arc<Options>, Nfsstat3> {
+        let generation = self.server.generation.load(Ordering::Acquire);
+        if let Some(grant) = &*self.client.grant.borrow()
+            && grant.generation == generation
+            && grant.export == export
+        {
+            return Ok(grant.options.clone());
+        }
+        let table = self.server.exports.load_full();
+        if table.get(export).is_none() {
+            return Err(Nfsstat3::Stale);
+        }
+        let granted = |peer: &Peer<'_>| match table.lookup(export, peer) {
+            Access::Granted(options) => Some(Ok(options.clone())),
+            Access::Denied => Some(Err(Nfsstat3::Acces)),
+            Access::NeedsName => None,
+        };
+        let options = self.with_peer(granted).await.ok_or(Nfsstat3::Jukebox)??;
+        let grant = Grant {
+            generation,
+            export,
+            options: options.clone(),
+        };
+        *self.client.grant.borrow_mut() = Some(grant);
+        Ok(options)
+    }
+
+    /// Asks `decide` about this peer, with its host name once `decide` needs it (`None`). `None` when
+    /// the name cannot be had now.
+    pub async fn with_peer<T>(&self, decide: impl Fn(&Peer<'_>) -> Option<T>) -> Option<T> {
+        let ip = self.client.addr.ip();
+        let known = self.server.names.get(ip, exec::now());
+        if let Some(answer) = decide(&Peer::new(ip, known.name())) {
+            return Some(answer);
+        }
+        let (sender, receiver) = exec::oneshot::channel();
+        if !self
+            .server
+            .names
+            .ask(ip, exec::now(), Box::new(move |name| sender.send(name)))
+        {
+            return None;
+        }
+        let name = receiver.await?;
+        decide(&Peer::new(ip, name.name()))
+    }
+
+    /// The exports in force.
+    pub fn exports(&self) -> Arc<ExportTable> {
+        self.server.exports.load_full()
+    }
+
+    async fn cred(&self, options: &Arc<Options>) -> Cred {
+        if let Some(mapped) = &*self.client.mapped.borrow()
+            && Arc::ptr_eq(&mapped.options, options)
+            && mapped.identity == self.identity
+        {
+            return mapped.cred.clone();
+        }
+        let cred = self.squashed(options).await;
+        let mapped = Mapped {
+            identity: self.identity.clone(),
+            options: options.clone(),
+            cred: cred.clone(),
+        };
+        *self.client.mapped.borrow_mut() = Some(mapped);
+        cred
+    }
+
+    async fn squashed(&self, options: &Options) -> Cred {
+        let looked_up;
+        let caller = match &self.identity {
+            Identity::None => Caller::Nobody,
+            Identity::Unix(Unix { uid, gid, gids }) => {
+                let groups = match &self.server.groups {
+                    Some(groups) => {
+                        looked_up = groups.of(*uid, *gid).await;
+                        &looked_up[..]
+                    }
+                    None => gids.as_slice(),
+                };
+                Caller::Sys {
+                    uid: *uid,
+                    gid: *gid,
+                    groups,
+                }
+            }
+        };
+        let squashed = squash(options, caller);
+        let groups: Vec<u32> = squashed.groups().collect();
+        Cred::new(squashed.uid, squashed.gid, &groups)
+    }
+
+    /// The handle of a file reached through `opened`'s export.
+    ///
+    /// # Errors
+    /// `SERVERFAULT` for a kernel handle that does not fit, which start-up excludes.
+    pub fn fh(&self, opened: &Opened, file: &File) -> Result<FileHandle, Nfsstat3> {
+        self.fh_of(opened.export, &file.mount, &file.handle)
+    }
+
+    /// As [`Cx::fh`], from the parts.
+    ///
+    /// # Errors
+    /// As [`Cx::fh`].
+    pub fn fh_of(
+        &self,
+        export: u32,
+        mount: &Mount,
+        handle: &KernelHandle,
+    ) -> Result<FileHandle, Nfsstat3> {
+        self.server
+            .key
+            .seal(export, mount.fsid, handle)
+            .ok_or(Nfsstat3::Serverfault)
+    }
+
+    /// The slice of the record a borrowed argument is: WRITE data goes to the file from there.
+    pub fn slice_of(&self, data: &[u8]) -> Slice {
+        Slice::of(&self.record, data).unwrap_or_else(|| Slice::new(self.record.clone(), 0..0))
+    }
+}
+
+impl Opened {
+    /// Refuses changes on a read-only export.
+    ///
+    /// # Errors
+    /// `ROFS`.
+    pub fn writable(&self) -> Result<(), Nfsstat3> {
+        if self.options.read_only() {
+            Err(Nfsstat3::Rofs)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! NFS version 3 (RFC 1813).
+
+pub mod args;
+pub mod attr;
+pub mod dirlist;
+pub mod proc;
+pub mod res;
+pub mod status;
+pub mod types;
+
+use crate::xdr::xdr_enum;
+
+pub use proc::{Flags, Row, dispatch, row};
+
+/// Program number.
+pub const NFS_PROGRAM: u32 = 100_003;
+/// Version number.
+pub const NFS_V3: u32 = 3;
+
+xdr_enum! {
+    /// Procedures (RFC 1813 section 3).
+    pub enum Proc3 {
+        /// Do nothing.
+        Null = 0 "NULL",
+        /// Get file attributes.
+        Getattr = 1 "GETATTR",
+        /// Set file attributes.
+        Setattr = 2 "SETATTR",
+        /// Lookup filename.
+        Lookup = 3 "LOOKUP",
+        /// Check access permission.
+        Access = 4 "ACCESS",
+        /// Read from symbolic link.
+        Readlink = 5 "READLINK",
+        /// Read from file.
+        Read = 6 "READ",
+        /// Write to file.
+        Write = 7 "WRITE",
+        /// Create a file.
+        Create = 8 "CREATE",
+        /// Create a directory.
+        Mkdir = 9 "MKDIR",
+        /// Create a symbolic link.
+        Symlink = 10 "SYMLINK",
+        /// Create a special device.
+        Mknod = 11 "MKNOD",
+        /// Remove a file.
+        Remove = 12 "REMOVE",
+        /// Remove a directory.
+        Rmdir = 13 "RMDIR",
+        /// Rename a file or directory.
+        Rename = 14 "RENAME",
+        /// Create link to an object.
+        Link = 15 "LINK",
+        /// Read from directory.
+        Readdir = 16 "READDIR",
+        /// Extended read from directory.
+        Readdirplus = 17 "READDIRPLUS",
+        /// Get dynamic file system information.
+        Fsstat = 18 "FSSTAT",
+        /// Get static file system information.
+        Fsinfo = 19 "FSINFO",
+        /// Retrieve POSIX information.
+        Pathconf = 20 "PATHCONF",
+        /// Commit cached data on a server to stable storage.
+        Commit = 21 "COMMIT",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The rows of the table: what is asked, with how much in flight, and what ringnfs is to reach there.
+
+/// What a row asks of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// NULL.
+    Null,
+    /// GETATTR of a random file.
+    Getattr,
+    /// LOOKUP of a random name in one directory.
+    Lookup,
+    /// ACCESS of a random file.
+    Access,
+    /// READ at a random place of a random file.
+    Read,
+    /// WRITE at a random place of a random file, with this `stable_how` (RFC 1813 section 3.3.7).
+    Write(u32),
+    /// CREATE of a new name, then its REMOVE; each counts as one operation.
+    CreateRemove {
+        /// All connections work in one directory, in place of one each.
+        shared: bool,
+    },
+    /// READDIRPLUS of a whole directory of [`LISTED`] files.
+    Readdirplus,
+}
+
+/// Files in the listed directory; with `.` and `..` a reply carries 66 entries.
+pub const LISTED: usize = 64;
+/// Files that are read and files that are written.
+pub const FILES: usize = 64;
+/// Size of each of those.
+pub const FILE_SIZE: u64 = 1 << 20;
+/// `stable_how` UNSTABLE.
+pub const UNSTABLE: u32 = 0;
+/// `stable_how` FILE_SYNC.
+pub const FILE_SYNC: u32 = 2;
+
+/// What a goal compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Operations a second: at least.
+    Ops,
+    /// Median latency: at most.
+    P50,
+    /// Server CPU an operation: at most.
+    Cpu,
+}
+
+/// What a goal compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// Another server on the same row.
+    Server(&'static str),
+    /// The same server on another row.
+    Row(&'static str),
+}
+
+/// A ratio to reach in one run.
+pub type Goal = (Metric, Against, f64);
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Short name for `--rows`.
+    pub id: &'static str,
+    /// What the table prints.
+    pub title: &'static str,
+    /// What is asked.
+    pub kind: Kind,
+    /// TCP connections.
+    pub conns: usize,
+    /// Calls in flight on each.
+    pub depth: usize,
+    /// Data bytes of one READ or WRITE.
+    pub size: u32,
+    /// Goals.
+    pub goals: &'static [Goal],
+}
+
+impl Row {
+    const fn new(
+        id: &'static str,
+        title: &'static str,
+        kind: Kind,
+        load: (usize, usize),
+        size: u32,
+        goals: &'static [Goal],
+    ) -> Row {
+        Row {
+            id,
+            title,
+            kind,
+            conns: load.0,
+            depth: load.1,
+            size,
+            goals,
+        }
+    }
+}
+
+const GANESHA: Against = Against::Server("ganesha");
+const FLOOR: Against = Against::Server("echo");
+const CHEAP_CALL: &[Goal] = &[(Metric::Ops, GANESHA, 10.0), (Metric::Cpu, GANESHA, 0.1)];
+const ROUND_TRIP: &[Goal] = &[(Metric::P50, FLOOR, 1.4)];
+const NAMES: &[Goal] = &[(Metric::Ops, GANESHA, 3.0)];
+
+/// Every row, in the order of the table.
+pub const ROWS: &[Row] = &[
+    Row::new("null-1x1", "NULL", Kind::Null, (1, 1), 0, ROUND_TRIP),
+    Row::new(
+        "getattr-1x1",
+        "GETATTR",
+        Kind::Getattr,
+        (1, 1),
+        0,
+        ROUND_TRIP,
+    ),
+    Row::new("getattr", "GETATTR", Kind::Getattr, (8, 16), 0, CHEAP_CALL),
+    Row::new("lookup", "LOOKUP", Kind::Lookup, (8, 16), 0, CHEAP_CALL),
+    Row::new("access", "ACCESS", Kind::Access, (8, 16), 0, CHEAP_CALL),
+    Row::new(
+        "read-4k",
+        "READ 4 KiB cached",
+        Kind::Read,
+        (8, 16),
+        4096,
+        &[(Metric::Ops, GANESHA, 8.0)],
+    ),
+    Row::new(
+        "read-1m",
+        "READ 1 MiB cached",
+        Kind::Read,
+        (1, 4),
+        1 << 20,
+        &[(Metric::Ops, FLOOR, 0.85)],
+    ),
+    Row::new(
+        "write-4k",
+        "WRITE 4 KiB UNSTABLE",
+        Kind::Write(UNSTABLE),
+        (8, 16),
+        4096,
+        &[(Metric::Ops, GANESHA, 5.0)],
+    ),
+    Row::new(
+        "write-1m",
+        "WRITE 1 MiB UNSTABLE",
+        Kind::Write(UNSTABLE),
+        (1, 4),
+        1 << 20,
+        &[(Metric::Ops, GANESHA, 1.5)],
+    ),
+    Row::new(
+        "write-4k-sync",
+        "WRITE 4 KiB FILE_SYNC",
+        Kind::Write(FILE_SYNC),
+        (8, 8),
+        4096,
+        &[(Metric::Ops, GANESHA, 2.0)],
+    ),
+    Row::new(
+        "create",
+        "CREATE+REMOVE",
+        Kind::CreateRemove { shared: false },
+        (8, 8),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "create-shared",
+        "CREATE+REMOVE, 1 directory",
+        Kind::CreateRemove { shared: true },
+        (8, 8),
+        0,
+        &[],
+    ),
+    Row::new(
+        "readdirplus",
+        "READDIRPLUS 66 entries",
+        Kind::Readdirplus,
+        (2, 4),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "nconnect-1",
+        "GETATTR, one connection",
+        Kind::Getattr,
+        (1, 128),
+        0,
+        &[],
+    ),
+    Row::new(
+        "nconnect-8",
+        "GETATTR, nconnect=8",
+        Kind::Getattr,
+        (8, 16),
+        0,
+        &[(Metric::Ops, Against::Row("nconnect-1"), 1.0)],
+    ),
+];
+
+/// The rows whose id starts with one of `wanted` (all for none); an unknown name is an error.
+pub fn select(wanted: &[String]) -> Result<Vec<Row>, String> {
+    for name in wanted {
+        if !ROWS.iter().any(|row| row.id.starts_with(name.as_str())) {
+            let known: Vec<_> = ROWS.iter().map(|row| row.id).collect();
+            return Err(format!("no row '{name}'; rows: {}", known.join(" ")));
+        }
+    }
+    let chosen = |row: &Row| {
+        let exact = wanted
+            .iter()
+            .any(|w| ROWS.iter().any(|r| r.id == w) && w == row.id);
+        let prefix = wanted
+            .iter()
+            .any(|w| !ROWS.iter().any(|r| r.id == w) && row.id.starts_with(w.as_str()));
+        wanted.is_empty() || exact || prefix
+    };
+    Ok(ROWS.iter().filter(|row| chosen(row)).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_id_means_that_row_and_a_prefix_means_all_it_starts() {
+        let ids = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
+            select(&names).map(|rows| rows.iter().map(|r| r.id).collect::<Vec<_>>())
+        };
+        assert_eq!(ids(&["getattr"]).unwrap(), ["getattr"]);
+        assert_eq!(
+            ids(&["write-1m", "read"]).unwrap(),
+            ["read-4k", "read-1m", "write-1m", "readdirplus"]
+        );
+        assert_eq!(ids(&[]).unwrap().len(), ROWS.len());
+        assert!(ids(&["chmod"]).is_err());
+    }
+
+    #[test]
+    fn goals_name_rows_that_exist() {
+        for (_, against, _) in ROWS.iter().flat_map(|row| row.goals) {
+            if let Against::Row(id) = against {
+                assert!(ROWS.iter().any(|row| row.id == *id));
+            }
+        }
+    }
+}

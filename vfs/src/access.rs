@@ -1,0 +1,131 @@
+//! Permission decisions the server makes itself, from the data the kernel would use: ACCESS, and
+//! READ and WRITE on files it already holds open.
+
+use std::sync::Arc;
+
+use acl::check::{Caller, Kind, Node, permits};
+use acl::posix::{Acl, Perm};
+
+use crate::attr::{Attr, FileKind};
+use crate::cred::Cred;
+use crate::errno::{Errno, Result};
+use crate::exec;
+use crate::file::File;
+use crate::uring::file_ops;
+use crate::vfs::Vfs;
+
+/// What a caller may do with a file, as `access(2)` would say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "access(2) words")]
+pub struct Rights {
+    pub read: bool,
+    pub write: bool,
+    pub execute: bool,
+}
+
+/// What an operation on an open file needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Need {
+    /// Reading data; the owner always may, and so may who can execute (programs must load).
+    ReadData,
+    /// Changing data or size; the owner always may.
+    WriteData,
+    /// Listing a directory.
+    List,
+    /// Looking a name up.
+    Search,
+}
+
+fn kind(attr: &Attr) -> Kind {
+    match attr.kind {
+        FileKind::Directory => Kind::Directory,
+        FileKind::Regular => Kind::Regular,
+        FileKind::Symlink => Kind::Symlink,
+        _ => Kind::Other,
+    }
+}
+
+fn allowed(attr: &Attr, acl: Option<&Acl>, cred: &Cred, want: Perm) -> bool {
+    let node = Node {
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        acl,
+        kind: kind(attr),
+    };
+    let caller = Caller {
+        uid: cred.uid(),
+        gid: cred.gid(),
+        groups: cred.groups(),
+    };
+    permits(&node, &caller, want)
+}
+
+/// Group bits all clear: the kernel does not look at the ACL then. Owner and superuser are decided
+/// without it, too.
+fn acl_matters(file: &File, attr: &Attr, cred: &Cred) -> bool {
+    file.mount.acl && attr.mode & 0o070 != 0 && !cred.is_root() && cred.uid() != attr.uid
+}
+
+async fn load_acl(file: &File, attr: &Attr, cred: &Cred) -> Result<Option<Arc<Acl>>> {
+    if !acl_matters(file, attr, cred) || attr.kind == FileKind::Symlink {
+        return Ok(None);
+    }
+    if let Some(known) = file.acl.get(attr) {
+        return Ok(known);
+    }
+    let name = acl::xattr::ACCESS;
+    let value = file_ops::getxattr(
+        file.path(),
+        crate::mount::c_string(name.as_bytes())?,
+        acl::xattr::MAX_LEN,
+    );
+    let acl = match value.await {
+        Ok(bytes) => Some(Arc::new(
+            acl::xattr::decode(&bytes).map_err(|_| Errno::EIO)?,
+        )),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => None,
+        Err(e) => return Err(e),
+    };
+    file.acl.put(attr, acl.clone(), exec::wall_clock());
+    Ok(acl)
+}
+
+/// Decides whether `cred` may do `need` on the file that has `attr`.
+///
+/// # Errors
+/// `EACCES`, or what reading the ACL met.
+pub(crate) async fn check(file: &File, attr: &Attr, cred: &Cred, need: Need) -> Result<()> {
+    let owner = cred.uid() == attr.uid;
+    let (want, otherwise) = match need {
+        Need::ReadData | Need::WriteData if owner && attr.kind == FileKind::Regular => {
+            return Ok(());
+        }
+        Need::ReadData => (Perm::READ, Some(Perm::EXECUTE)),
+        Need::WriteData => (Perm::WRITE, None),
+        Need::List => (Perm::READ, None),
+        Need::Search => (Perm::EXECUTE, None),
+    };
+    let acl = load_acl(file, attr, cred).await?;
+    let ok = allowed(attr, acl.as_deref(), cred, want)
+        || otherwise.is_some_and(|p| allowed(attr, acl.as_deref(), cred, p));
+    if ok { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+impl Vfs {
+    /// What `cred` may do with `file` (RFC 1813 3.3.4), with the attributes that were judged.
+    ///
+    /// # Errors
+    /// `statx(2)`, `getxattr(2)`.
+    pub async fn access(&self, cred: &Cred, file: &Arc<File>) -> Result<(Rights, Attr)> {
+        let attr = self.getattr(file).await?;
+        let acl = load_acl(file, &attr, cred).await?;
+        let may = |want| allowed(&attr, acl.as_deref(), cred, want);
+        let rights = Rights {
+            read: may(Perm::READ),
+            write: may(Perm::WRITE),
+            execute: may(Perm::EXECUTE),
+        };
+        Ok((rights, attr))
+    }
+}

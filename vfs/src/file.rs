@@ -1,0 +1,244 @@
+//! One file (inode) the server holds: its `O_PATH` descriptor, its data descriptors, and what must
+//! be ordered or remembered per file.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::acl_cache::AclCache;
+use crate::attr::FileKind;
+use crate::dir_cache::DirCache;
+use crate::errno::{Errno, Result};
+use crate::exec;
+use crate::listing::{ListingCache, RecentAttr};
+use crate::mount::Mount;
+use crate::order::{Changes, Turn};
+use crate::stable::GroupSync;
+use crate::sys::KernelHandle;
+use crate::uring::file_ops;
+use crate::uring::fixed::OpenFd;
+
+/// A descriptor open for writing makes `execve(2)` of the file fail (`ETXTBSY`) and blocks leases,
+/// so it is closed when idle this long.
+const WRITE_IDLE: Duration = Duration::from_secs(2);
+/// With unstable data the kernel has written back by then, whose errors must be seen before closing.
+const DIRTY_IDLE: Duration = Duration::from_secs(60);
+
+struct DataFd {
+    fd: Arc<OpenFd>,
+    used: Instant,
+}
+
+#[derive(Default)]
+struct Data {
+    read: Option<DataFd>,
+    write: Option<DataFd>,
+}
+
+/// A file known by its handle.
+pub struct File {
+    /// Where it lives.
+    pub mount: Arc<Mount>,
+    /// Its persistent name.
+    pub handle: KernelHandle,
+    kind: FileKind,
+    path: Arc<OpenFd>,
+    data: Mutex<Data>,
+    referenced: AtomicBool,
+    /// Unstable writes so far, and how many of them a later sync covered.
+    writes: AtomicU64,
+    synced: AtomicU64,
+    /// Order of changes in a directory.
+    pub(crate) turn: Turn,
+    /// Changes of a file's data and attributes.
+    pub(crate) changes: Changes,
+    pub(crate) group: GroupSync,
+    pub(crate) names: DirCache,
+    pub(crate) acl: AclCache,
+    pub(crate) listing: ListingCache,
+    pub(crate) recent: RecentAttr,
+    /// Idle directory streams.
+    pub(crate) streams: Mutex<Vec<OwnedFd>>,
+}
+
+impl File {
+    pub(crate) fn new(
+        mount: Arc<Mount>,
+        handle: KernelHandle,
+        kind: FileKind,
+        path: Arc<OpenFd>,
+    ) -> Self {
+        File {
+            mount,
+            handle,
+            kind,
+            path,
+            data: Mutex::default(),
+            referenced: AtomicBool::new(true),
+            writes: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            turn: Turn::default(),
+            changes: Changes::default(),
+            group: GroupSync::default(),
+            names: DirCache::default(),
+            acl: AclCache::default(),
+            listing: ListingCache::default(),
+            recent: RecentAttr::default(),
+            streams: Mutex::default(),
+        }
+    }
+
+    /// Its type, which never changes.
+    pub fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    /// The `O_PATH` descriptor.
+    pub(crate) fn path(&self) -> &Arc<OpenFd> {
+        &self.path
+    }
+
+    /// # Errors
+    /// `ENOTDIR` for anything but a directory.
+    pub(crate) fn directory(&self) -> Result<()> {
+        if self.kind == FileKind::Directory {
+            Ok(())
+        } else {
+            Err(Errno::ENOTDIR)
+        }
+    }
+
+    pub(crate) fn set_referenced(&self) {
+        self.referenced.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_referenced(&self) -> bool {
+        self.referenced.swap(false, Ordering::Relaxed)
+    }
+
+    /// Unstable data whose writeback errors nobody has seen yet.
+    pub(crate) fn dirty(&self) -> bool {
+        self.writes.load(Ordering::Acquire) != self.synced.load(Ordering::Acquire)
+    }
+
+    /// Must not be evicted now.
+    pub(crate) fn must_stay(&self) -> bool {
+        self.dirty()
+    }
+
+    pub(crate) fn wrote_unstable(&self) {
+        self.writes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Unstable writes so far: what a sync that starts now will cover.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn synced_up_to(&self, writes: u64) {
+        self.synced.fetch_max(writes, Ordering::AcqRel);
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A descriptor open for reading or for writing, from the cache or new.
+    ///
+    /// # Errors
+    /// `EISDIR`, `EINVAL` for what is no regular file; `open(2)`.
+    pub(crate) async fn data_fd(&self, write: bool) -> Result<Arc<OpenFd>> {
+        match self.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+        if let Some(fd) = self.cached_fd(write) {
+            return Ok(fd);
+        }
+        let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        // Another process's lease must not hold up the worker: the open runs in the ring.
+        let fd = file_ops::reopen(&self.path, flags | OFlags::NOCTTY).await?;
+        let fd = Arc::new(OpenFd::new(fd));
+        let mut data = self.data();
+        let slot = if write {
+            &mut data.write
+        } else {
+            &mut data.read
+        };
+        // Somebody else may have been faster: then theirs serves, ours closes.
+        let kept = slot.get_or_insert(DataFd {
+            fd,
+            used: exec::now(),
+        });
+        Ok(kept.fd.clone())
+    }
+
+    fn cached_fd(&self, write: bool) -> Option<Arc<OpenFd>> {
+        let mut data = self.data();
+        let now = exec::now();
+        // A descriptor for writing can read as well.
+        if !write
+            && data.read.is_none()
+            && let Some(slot) = &mut data.write
+        {
+            slot.used = now;
+            return Some(slot.fd.clone());
+        }
+        let slot = if write {
+            &mut data.write
+        } else {
+            &mut data.read
+        };
+        let slot = slot.as_mut()?;
+        slot.used = now;
+        Some(slot.fd.clone())
+    }
+
+    /// A descriptor `fsync(2)` takes.
+    ///
+    /// # Errors
+    /// `EINVAL` for what is neither a regular file nor a directory; `open(2)`.
+    pub(crate) async fn sync_fd(&self) -> Result<Arc<OpenFd>> {
+        match self.kind {
+            FileKind::Regular if self.cached_fd(true).is_some() => self.data_fd(true).await,
+            FileKind::Regular => self.data_fd(false).await,
+            FileKind::Directory => {
+                if let Some(slot) = &self.data().read {
+                    return Ok(slot.fd.clone());
+                }
+                let fd = file_ops::reopen(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).await?;
+                let fd = Arc::new(OpenFd::new(fd));
+                let mut data = self.data();
+                let kept = data.read.get_or_insert(DataFd {
+                    fd,
+                    used: exec::now(),
+                });
+                Ok(kept.fd.clone())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Closes an idle descriptor for writing. True if its data must be synced first: then call
+    /// again after that.
+    pub(crate) fn close_idle(&self, now: Instant) -> bool {
+        let mut closing = None;
+        let mut data = self.data();
+        if let Some(slot) = &data.write {
+            let idle = now.saturating_duration_since(slot.used);
+            if self.dirty() {
+                return idle >= DIRTY_IDLE;
+            }
+            if idle >= WRITE_IDLE {
+                closing = data.write.take();
+            }
+        }
+        drop(data);
+        drop(closing);
+        false
+    }
+}

@@ -1,0 +1,234 @@
+//! A mounted file system the server hands out handles for.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::attr::{Attr, Time};
+use crate::errno::{Errno, Result};
+use crate::sys::{self, KernelHandle};
+use crate::uring::file_ops::statx_now;
+use crate::uring::fixed::OpenFd;
+
+/// One mounted file system, by an identity that survives remount and reboot.
+pub struct Mount {
+    /// Identity: from the file system's UUID, or given by `fsid=`.
+    pub fsid: u64,
+    /// Open directory on it; handles are resolved against this descriptor.
+    pub(crate) fd: OwnedFd,
+    /// Handle of the directory `fd` is.
+    pub root: KernelHandle,
+    /// Device of the root, to tell btrfs subvolumes apart.
+    pub(crate) dev: (u32, u32),
+    /// Descend into file systems mounted below (`crossmnt`).
+    pub cross: bool,
+    /// The identity does not survive a remount (tmpfs without `fsid=`).
+    pub volatile: bool,
+    /// POSIX ACLs are supported.
+    pub(crate) acl: bool,
+    /// `RWF_NOWAIT` writes are worth a try.
+    pub(crate) nowait_write: AtomicBool,
+}
+
+/// Space and inodes of a file system, in bytes and files (RFC 1813 3.3.18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "RFC 1813 3.3.18 FSSTAT3resok words")]
+pub struct StatFs {
+    pub total: u64,
+    pub free: u64,
+    pub avail: u64,
+    pub files_total: u64,
+    pub files_free: u64,
+    pub files_avail: u64,
+}
+
+/// Static properties of a file system (RFC 1813 3.3.19, 3.3.20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "RFC 1813 3.3.20 PATHCONF3resok words")]
+pub struct Limits {
+    pub link_max: u32,
+    pub name_max: u32,
+    pub no_trunc: bool,
+    pub chown_restricted: bool,
+    pub case_insensitive: bool,
+    pub case_preserving: bool,
+    pub max_file_size: u64,
+    pub time_delta: Time,
+}
+
+/// Folds a 128-bit identity into the 64 bits of NFSv3's fsid.
+fn fold(id: [u8; 16]) -> u64 {
+    let (a, b) = id.split_at(8);
+    let half = |h: &[u8]| h.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
+    half(a) ^ half(b).rotate_left(17)
+}
+
+impl Mount {
+    /// Opens the directory `path` for export. With `cross`, what is mounted below it is visible;
+    /// without, what the mounts hide is. `fsid` overrides the file system's own identity.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the file system has no file handles (some overlayfs, FUSE), and those of
+    /// `open(2)`.
+    pub fn open(path: &Path, cross: bool, fsid: Option<u64>) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let plain = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        if cross {
+            return Self::from_fd(plain, true, fsid);
+        }
+        // A detached copy of this one mount: nothing mounted below is part of it.
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let fd = match open_tree(&plain, c"", clone) {
+            Ok(tree) => rustix::fs::openat(&tree, c".", flags, Mode::empty())?,
+            Err(e) => {
+                tracing::debug!(error = %e, "open_tree: submounts are refused instead of hidden");
+                plain
+            }
+        };
+        Self::from_fd(fd, false, fsid)
+    }
+
+    pub(crate) fn from_fd(fd: OwnedFd, cross: bool, fsid: Option<u64>) -> Result<Self> {
+        let root = sys::name_to_handle(fd.as_fd(), c"")?;
+        // The handle must also lead back: some file systems make handles they cannot open.
+        let path = sys::open_by_handle(fd.as_fd(), &root, libc::O_PATH | libc::O_NOFOLLOW)?;
+        let attr = statx_now(&OpenFd::new(path))?;
+        let identity = sys::fs_identity(fd.as_fd());
+        let fallback = u64::from(attr.dev.0) << 32 | u64::from(attr.dev.1);
+        let acl = match rustix::fs::fgetxattr(&fd, c"system.posix_acl_access", &mut [0u8; 0]) {
+            Err(rustix::io::Errno::OPNOTSUPP) => false,
+            Ok(_) | Err(_) => true,
+        };
+        Ok(Mount {
+            fsid: fsid.or(identity.map(fold)).unwrap_or(fallback),
+            root,
+            dev: attr.dev,
+            cross,
+            volatile: fsid.is_none() && identity.is_none(),
+            acl,
+            nowait_write: AtomicBool::new(true),
+            fd,
+        })
+    }
+
+    /// Opens the mount point `dir` (an `O_PATH` descriptor that already crossed into it).
+    pub(crate) fn below(dir: &OpenFd) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(dir, c".", flags, Mode::empty())?;
+        Self::from_fd(fd, true, None)
+    }
+
+    /// The NFS fsid of a file on this mount: btrfs subvolumes count their inodes separately.
+    pub fn fsid_of(&self, attr: &Attr) -> u64 {
+        if attr.dev == self.dev {
+            return self.fsid;
+        }
+        let dev = u64::from(attr.dev.0) << 32 | u64::from(attr.dev.1);
+        self.fsid ^ dev.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    pub(crate) fn open_path(&self, handle: &KernelHandle) -> Result<OwnedFd> {
+        let opened = sys::open_by_handle(self.fd.as_fd(), handle, libc::O_PATH | libc::O_NOFOLLOW);
+        opened.map_err(|e| match e {
+            // What the kernel says of a handle it cannot make sense of, or of a removed file.
+            Errno::EINVAL | Errno::ENOENT => Errno::ESTALE,
+            other => other,
+        })
+    }
+
+    /// Space and inodes, for callers without reserved blocks.
+    ///
+    /// # Errors
+    /// `fstatfs(2)`.
+    pub(crate) fn statfs(&self) -> Result<StatFs> {
+        let s = rustix::fs::fstatvfs(&self.fd)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(s.f_frsize);
+        Ok(StatFs {
+            total: bytes(s.f_blocks),
+            free: bytes(s.f_bfree),
+            avail: bytes(s.f_bavail),
+            files_total: s.f_files,
+            files_free: s.f_ffree,
+            files_avail: s.f_favail,
+        })
+    }
+
+    /// What NFSv3's FSINFO and PATHCONF report.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            link_max: 65_000,
+            name_max: crate::name::NAME_MAX as u32,
+            no_trunc: true,
+            chown_restricted: true,
+            case_insensitive: false,
+            case_preserving: true,
+            max_file_size: i64::MAX as u64,
+            time_delta: Time { sec: 0, nsec: 1 },
+        }
+    }
+}
+
+/// Mount points at or below `path`, from `/proc/self/mountinfo`, deepest last.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn mounts_below(path: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    let mut found: Vec<_> = text
+        .split(|&b| b == b'\n')
+        .filter_map(|line| line.split(|&b| b == b' ').nth(4))
+        .map(|field| std::path::PathBuf::from(unescape(field)))
+        .filter(|point| point.starts_with(path) && point != path)
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// mountinfo writes blanks, tabs, newlines and backslashes as three octal digits.
+fn unescape(field: &[u8]) -> std::ffi::OsString {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&b, tail)) = rest.split_first() {
+        let octal = (b == b'\\').then(|| tail.get(..3)).flatten().and_then(|d| {
+            let text = std::str::from_utf8(d).ok()?;
+            u8::from_str_radix(text, 8).ok()
+        });
+        match octal {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(b);
+                rest = tail;
+            }
+        }
+    }
+    std::os::unix::ffi::OsStringExt::from_vec(out)
+}
+
+/// A C string for an operation; the bytes come from the wire.
+pub(crate) fn c_string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Errno::EINVAL)
+}
+
+/// Flags for system calls on a held descriptor itself.
+pub(crate) const SELF: AtFlags = AtFlags::EMPTY_PATH;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octal_escapes_of_mountinfo() {
+        assert_eq!(unescape(b"/a\\040b\\134"), "/a b\\");
+        assert_eq!(unescape(b"/x\\9"), "/x\\9");
+        assert_eq!(unescape(b"/end\\04"), "/end\\04");
+    }
+}

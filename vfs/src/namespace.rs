@@ -1,0 +1,521 @@
+//! Changes of directories: create, mkdir, symlink, mknod, remove, rmdir, rename, link. Changes of
+//! one directory take turns, so that the attributes before and after belong to one operation.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+
+use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
+use crate::cred::Cred;
+use crate::errno::{Errno, Result};
+use crate::exec;
+use crate::file::File;
+use crate::mount::c_string;
+use crate::name::Name;
+use crate::sys;
+use crate::uring::blocking;
+use crate::uring::counters::Call;
+use crate::uring::file_ops::{self, HeldPath};
+use crate::uring::fixed::OpenFd;
+use crate::vfs::{Changed, Vfs, Wcc};
+
+/// How CREATE treats an existing name (RFC 1813 3.3.8 `createhow3`).
+#[derive(Clone, Copy, Debug)]
+pub enum CreateHow {
+    /// An existing regular file is fine; only a size in the attributes is applied to it.
+    Unchecked(SetAttr),
+    /// The name must not exist.
+    Guarded(SetAttr),
+    /// The name must not exist, unless this very verifier created it.
+    Exclusive([u8; 8]),
+}
+
+/// Special files (RFC 1813 3.3.11). Devices are (major, minor).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "mknod(2) words")]
+pub enum NodeKind {
+    Fifo,
+    Socket,
+    Char(u32, u32),
+    Block(u32, u32),
+}
+
+/// Outcome of making something.
+pub struct Created {
+    /// The new file.
+    pub result: Result<(Arc<File>, Attr)>,
+    /// The directory around it.
+    pub dir: Wcc,
+}
+
+/// Outcome of RENAME.
+pub struct Renamed {
+    /// Success or the error.
+    pub result: Result<()>,
+    /// The source directory.
+    pub from: Wcc,
+    /// The target directory.
+    pub to: Wcc,
+}
+
+/// Outcome of LINK.
+pub struct Linked {
+    /// Success or the error.
+    pub result: Result<()>,
+    /// The file's attributes afterwards.
+    pub file: Option<Attr>,
+    /// The directory.
+    pub dir: Wcc,
+}
+
+/// Where an exclusive create's verifier is kept: not in timestamps, which reads and the clock's
+/// resolution would spoil.
+const VERIFIER_XATTR: &std::ffi::CStr = c"trusted.ringnfs.verifier";
+
+/// Mode of a file made by an exclusive create, until the client sets one.
+const EXCLUSIVE_MODE: u32 = 0o600;
+
+fn split(set: &SetAttr, default_mode: u32) -> (u32, SetAttr) {
+    (
+        set.mode.unwrap_or(default_mode) & 0o7777,
+        SetAttr {
+            mode: None,
+            size: None,
+            ..*set
+        },
+    )
+}
+
+/// The verifier as a pair of timestamps, for file systems without `trusted.` attributes.
+fn verifier_times(verifier: [u8; 8]) -> SetAttr {
+    let [a, b, c, d, e, f, g, h] = verifier;
+    let at = |word: [u8; 4]| {
+        SetTime::At(Time {
+            sec: i64::from(u32::from_be_bytes(word)),
+            nsec: 0,
+        })
+    };
+    SetAttr {
+        atime: at([a, b, c, d]),
+        mtime: at([e, f, g, h]),
+        ..SetAttr::default()
+    }
+}
+
+impl Vfs {
+    /// Runs `op` as the only change of `dir`; wcc around it.
+    async fn in_turn<T>(
+        &self,
+        dir: &Arc<File>,
+        op: impl Future<Output = Result<T>>,
+    ) -> (Result<T>, Wcc) {
+        if let Err(e) = dir.directory() {
+            return (
+                Err(e),
+                Wcc {
+                    before: None,
+                    after: self.post(dir).await,
+                },
+            );
+        }
+        let _turn = dir.turn.take().await;
+        let _change = dir.changes.begin();
+        let before = match self.getattr(dir).await {
+            Ok(attr) => attr,
+            Err(e) => return (Err(e), Wcc::default()),
+        };
+        let result = op.await;
+        (
+            result,
+            Wcc {
+                before: Some(before),
+                after: self.post(dir).await,
+            },
+        )
+    }
+
+    /// The held file behind `name`, if the server holds it.
+    async fn held(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Option<Arc<File>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let fd = file_ops::openat(cred, dir.path(), name.to_c_string(), flags, 0)
+            .await
+            .ok()?;
+        exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
+        let handle = sys::name_to_handle(fd.as_fd(), c"").ok()?;
+        self.table.get(dir.mount.fsid, &handle)
+    }
+
+    /// Lets go of a file if its last name is gone, so that its space is freed.
+    async fn release(&self, file: Option<Arc<File>>) {
+        let Some(file) = file else { return };
+        if self.post(&file).await.is_none_or(|attr| attr.nlink == 0) {
+            self.table.forget(&file);
+        }
+    }
+
+    /// The file behind a descriptor that just created it.
+    async fn adopt_created(
+        &self,
+        dir: &Arc<File>,
+        fd: std::os::fd::OwnedFd,
+    ) -> Result<(Arc<File>, Attr)> {
+        let open = Arc::new(OpenFd::new(fd));
+        // Kept only as O_PATH: a descriptor open for writing would block execve(2) of the file.
+        let held = HeldPath::new(&open);
+        let path = rustix::fs::openat(
+            CWD,
+            held.as_c_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        self.adopt(&dir.mount, OpenFd::new(path)).await
+    }
+
+    /// The file behind a name that was just made.
+    async fn adopt_name(&self, dir: &Arc<File>, name: &Name) -> Result<(Arc<File>, Attr)> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let fd = file_ops::openat(&Cred::root(), dir.path(), name.to_c_string(), flags, 0).await?;
+        self.adopt(&dir.mount, OpenFd::new(fd)).await
+    }
+
+    /// Applies attributes a fresh file could not be made with.
+    async fn finish(
+        &self,
+        cred: &Cred,
+        made: (Arc<File>, Attr),
+        set: &SetAttr,
+    ) -> Result<(Arc<File>, Attr)> {
+        if set.is_empty() {
+            return Ok(made);
+        }
+        let (file, _) = made;
+        self.set_metadata(cred, &file, set).await?;
+        let attr = self.getattr(&file).await?;
+        Ok((file, attr))
+    }
+
+    /// CREATE (RFC 1813 3.3.8).
+    pub async fn create(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        how: CreateHow,
+    ) -> Created {
+        let (result, dir) = self
+            .in_turn(dir, self.create_file(cred, dir, name, how))
+            .await;
+        Created { result, dir }
+    }
+
+    async fn create_file(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
+        if name.is_special() {
+            return Err(Errno::EEXIST);
+        }
+        let (mode, set) = match &how {
+            CreateHow::Unchecked(set) | CreateHow::Guarded(set) => split(set, 0o644),
+            CreateHow::Exclusive(_) => (EXCLUSIVE_MODE, SetAttr::default()),
+        };
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
+        match file_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
+            Ok(fd) => {
+                let (file, attr) = self.adopt_created(dir, fd).await?;
+                if let CreateHow::Exclusive(verifier) = how {
+                    self.store_verifier(&file, verifier).await?;
+                    let attr = self.getattr(&file).await?;
+                    return Ok((file, attr));
+                }
+                let size = match how {
+                    CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
+                    CreateHow::Exclusive(_) => None,
+                };
+                if let Some(size) = size {
+                    self.setattr(
+                        cred,
+                        &file,
+                        &SetAttr {
+                            size: Some(size),
+                            ..SetAttr::default()
+                        },
+                        None,
+                    )
+                    .await
+                    .result?;
+                }
+                self.finish(cred, (file, attr), &set).await
+            }
+            Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn existing(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
+        if matches!(how, CreateHow::Guarded(_)) {
+            return Err(Errno::EEXIST);
+        }
+        let (file, attr) = self.lookup(cred, dir, name).await.result?;
+        match how {
+            CreateHow::Exclusive(verifier) => {
+                if file.kind() != FileKind::Regular
+                    || !self.has_verifier(&file, &attr, verifier).await
+                {
+                    return Err(Errno::EEXIST);
+                }
+                Ok((file, attr))
+            }
+            CreateHow::Unchecked(SetAttr {
+                size: Some(size), ..
+            }) if file.kind() == FileKind::Regular => {
+                let set = SetAttr {
+                    size: Some(size),
+                    ..SetAttr::default()
+                };
+                self.setattr(cred, &file, &set, None).await.result?;
+                let attr = self.getattr(&file).await?;
+                Ok((file, attr))
+            }
+            _ if file.kind() == FileKind::Directory => Err(Errno::EEXIST),
+            _ => Ok((file, attr)),
+        }
+    }
+
+    async fn store_verifier(&self, file: &Arc<File>, verifier: [u8; 8]) -> Result<()> {
+        let root = Cred::root();
+        let name = VERIFIER_XATTR.to_owned();
+        match file_ops::setxattr(&root, file.path(), name, verifier.to_vec(), 0).await {
+            Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
+                self.set_metadata(&root, file, &verifier_times(verifier))
+                    .await
+            }
+            stored => stored,
+        }
+    }
+
+    async fn has_verifier(&self, file: &Arc<File>, attr: &Attr, verifier: [u8; 8]) -> bool {
+        match file_ops::getxattr(file.path(), VERIFIER_XATTR.to_owned(), 8).await {
+            Ok(stored) => stored == verifier,
+            Err(_) => {
+                let times = verifier_times(verifier);
+                SetTime::At(attr.atime) == times.atime && SetTime::At(attr.mtime) == times.mtime
+            }
+        }
+    }
+
+    /// MKDIR (RFC 1813 3.3.9).
+    pub async fn mkdir(&self, cred: &Cred, dir: &Arc<File>, name: &Name, set: &SetAttr) -> Created {
+        let make = async {
+            if name.is_special() {
+                return Err(Errno::EEXIST);
+            }
+            let (mode, mut rest) = split(set, 0o755);
+            file_ops::mkdirat(cred, dir.path().clone(), name.to_c_string(), mode & 0o1777).await?;
+            let made = self.adopt_name(dir, name).await?;
+            // mkdir(2) takes no setuid and setgid bits, but may inherit setgid: add to what is there.
+            if mode & 0o6000 != 0 {
+                rest.mode = Some(mode | made.1.mode & 0o2000);
+            }
+            self.finish(cred, made, &rest).await
+        };
+        let (result, dir) = self.in_turn(dir, make).await;
+        Created { result, dir }
+    }
+
+    /// SYMLINK (RFC 1813 3.3.10). The mode in `set` means nothing on Linux.
+    pub async fn symlink(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        target: &[u8],
+        set: &SetAttr,
+    ) -> Created {
+        let make = async {
+            if name.is_special() {
+                return Err(Errno::EEXIST);
+            }
+            let target = c_string(target)?;
+            file_ops::symlinkat(cred, target, dir.path().clone(), name.to_c_string()).await?;
+            let made = self.adopt_name(dir, name).await?;
+            let (_, rest) = split(set, 0o777);
+            self.finish(cred, made, &rest).await
+        };
+        let (result, dir) = self.in_turn(dir, make).await;
+        Created { result, dir }
+    }
+
+    /// MKNOD (RFC 1813 3.3.11).
+    pub async fn mknod(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        node: NodeKind,
+        set: &SetAttr,
+    ) -> Created {
+        let make = async {
+            if name.is_special() {
+                return Err(Errno::EEXIST);
+            }
+            let (mode, rest) = split(set, 0o644);
+            let (kind, dev) = match node {
+                NodeKind::Fifo => (FileType::Fifo, 0),
+                NodeKind::Socket => (FileType::Socket, 0),
+                NodeKind::Char(a, b) => (FileType::CharacterDevice, rustix::fs::makedev(a, b)),
+                NodeKind::Block(a, b) => (FileType::BlockDevice, rustix::fs::makedev(a, b)),
+            };
+            let (path, at) = (dir.path().clone(), name.to_c_string());
+            blocking::run(cred, Call::Mknodat, move || {
+                Ok(rustix::fs::mknodat(
+                    &*path,
+                    at.as_c_str(),
+                    kind,
+                    Mode::from_raw_mode(mode),
+                    dev,
+                )?)
+            })
+            .await?;
+            let made = self.adopt_name(dir, name).await?;
+            self.finish(cred, made, &rest).await
+        };
+        let (result, dir) = self.in_turn(dir, make).await;
+        Created { result, dir }
+    }
+
+    /// REMOVE (RFC 1813 3.3.12): not for directories.
+    pub async fn remove(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Changed<()> {
+        let remove = async {
+            if name.is_special() {
+                return Err(Errno::EISDIR);
+            }
+            let held = self.held(cred, dir, name).await;
+            let _change = held.as_ref().map(|file| file.changes.begin());
+            file_ops::unlinkat(
+                cred,
+                dir.path().clone(),
+                name.to_c_string(),
+                AtFlags::empty(),
+            )
+            .await?;
+            self.release(held).await;
+            Ok(())
+        };
+        let (result, wcc) = self.in_turn(dir, remove).await;
+        Changed { result, wcc }
+    }
+
+    /// RMDIR (RFC 1813 3.3.13).
+    pub async fn rmdir(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Changed<()> {
+        let remove = async {
+            if name.is_dot() {
+                return Err(Errno::EINVAL);
+            }
+            if name.is_dotdot() {
+                return Err(Errno::ENOTEMPTY);
+            }
+            let held = self.held(cred, dir, name).await;
+            file_ops::unlinkat(
+                cred,
+                dir.path().clone(),
+                name.to_c_string(),
+                AtFlags::REMOVEDIR,
+            )
+            .await?;
+            if let Some(file) = held {
+                self.table.forget(&file);
+            }
+            Ok(())
+        };
+        let (result, wcc) = self.in_turn(dir, remove).await;
+        Changed { result, wcc }
+    }
+
+    /// RENAME (RFC 1813 3.3.14). The two directories take turns in a fixed order.
+    pub async fn rename(
+        &self,
+        cred: &Cred,
+        from: &Arc<File>,
+        old: &Name,
+        to: &Arc<File>,
+        new: &Name,
+    ) -> Renamed {
+        let rename = async {
+            to.directory()?;
+            if old.is_special() || new.is_special() {
+                return Err(Errno::EINVAL);
+            }
+            if from.mount.fsid != to.mount.fsid {
+                return Err(Errno::EXDEV);
+            }
+            let replaced = self.held(cred, to, new).await;
+            let (source, target) = (from.path().clone(), to.path().clone());
+            file_ops::renameat(cred, source, old.to_c_string(), target, new.to_c_string()).await?;
+            self.release(replaced).await;
+            Ok(())
+        };
+        if Arc::ptr_eq(from, to) {
+            let (result, wcc) = self.in_turn(from, rename).await;
+            return Renamed {
+                result,
+                from: wcc,
+                to: wcc,
+            };
+        }
+        let ((result, to), from) = if Arc::as_ptr(from) < Arc::as_ptr(to) {
+            let (inner, from) = self
+                .in_turn(from, async { Ok(self.in_turn(to, rename).await) })
+                .await;
+            (inner.unwrap_or_else(|e| (Err(e), Wcc::default())), from)
+        } else {
+            let (inner, to) = self
+                .in_turn(to, async { Ok(self.in_turn(from, rename).await) })
+                .await;
+            let (result, from) = inner.unwrap_or_else(|e| (Err(e), Wcc::default()));
+            ((result, to), from)
+        };
+        Renamed { result, from, to }
+    }
+
+    /// LINK (RFC 1813 3.3.15).
+    pub async fn link(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        dir: &Arc<File>,
+        name: &Name,
+    ) -> Linked {
+        let link = async {
+            if name.is_special() {
+                return Err(Errno::EEXIST);
+            }
+            if file.mount.fsid != dir.mount.fsid {
+                return Err(Errno::EXDEV);
+            }
+            if file.kind() == FileKind::Directory {
+                return Err(Errno::EPERM);
+            }
+            let name: CString = name.to_c_string();
+            let _change = file.changes.begin();
+            file_ops::linkat(cred, HeldPath::new(file.path()), dir.path().clone(), name).await
+        };
+        let (result, dir) = self.in_turn(dir, link).await;
+        Linked {
+            result,
+            file: self.post(file).await,
+            dir,
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! System calls that have no safe wrapper elsewhere: file handles, per-thread credentials,
+//! file system identity. Thin and synchronous; who may call what where is the callers' business.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use arrayvec::ArrayVec;
+
+use crate::cred::Cred;
+use crate::errno::{Errno, Result};
+
+/// Most bytes of a kernel file handle (`name_to_handle_at(2)` `MAX_HANDLE_SZ`).
+pub const HANDLE_MAX: usize = 128;
+
+/// A kernel file handle: its type and its opaque bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct KernelHandle {
+    /// The file system's handle type.
+    pub kind: i32,
+    /// Opaque bytes.
+    pub bytes: ArrayVec<u8, HANDLE_MAX>,
+}
+
+#[repr(C)]
+struct RawHandle {
+    handle_bytes: u32,
+    handle_type: i32,
+    f_handle: [u8; HANDLE_MAX],
+}
+
+fn check(res: libc::c_long) -> Result<libc::c_long> {
+    if res < 0 {
+        Err(std::io::Error::last_os_error().into())
+    } else {
+        Ok(res)
+    }
+}
+
+/// The handle of the file `name` in `dir`, or of `dir` itself when `name` is empty. Symbolic links
+/// are not followed.
+///
+/// # Errors
+/// `name_to_handle_at(2)`: `EOPNOTSUPP` where the file system has no handles.
+pub fn name_to_handle(dir: BorrowedFd<'_>, name: &CStr) -> Result<KernelHandle> {
+    let mut raw = RawHandle {
+        handle_bytes: HANDLE_MAX as u32,
+        handle_type: 0,
+        f_handle: [0; HANDLE_MAX],
+    };
+    let mut mount_id = 0;
+    let flags = if name.is_empty() {
+        libc::AT_EMPTY_PATH
+    } else {
+        0
+    };
+    // SAFETY: `raw` has room for the handle_bytes it announces; name is NUL terminated; both and
+    // `mount_id` outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            &raw mut raw,
+            &raw mut mount_id,
+            flags,
+        )
+    })?;
+    let used = (raw.handle_bytes as usize).min(HANDLE_MAX);
+    let bytes = raw.f_handle[..used].iter().copied().collect();
+    Ok(KernelHandle {
+        kind: raw.handle_type,
+        bytes,
+    })
+}
+
+/// Opens a file by handle. Needs `CAP_DAC_READ_SEARCH`.
+///
+/// # Errors
+/// `open_by_handle_at(2)`: `ESTALE` for a handle that names no file any more.
+pub fn open_by_handle(mount: BorrowedFd<'_>, handle: &KernelHandle, flags: i32) -> Result<OwnedFd> {
+    let mut raw = RawHandle {
+        handle_bytes: handle.bytes.len() as u32,
+        handle_type: handle.kind,
+        f_handle: [0; HANDLE_MAX],
+    };
+    raw.f_handle[..handle.bytes.len()].copy_from_slice(&handle.bytes);
+    let flags = flags | libc::O_CLOEXEC;
+    // SAFETY: `raw` is a complete file_handle that outlives the call.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            &raw mut raw,
+            flags,
+        )
+    })?;
+    // SAFETY: a descriptor the kernel just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`
+const CAP_VERSION: u32 = 0x2008_0522;
+
+fn get_caps() -> Result<[CapData; 2]> {
+    let mut header = CapHeader {
+        version: CAP_VERSION,
+        pid: 0,
+    };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: header and two data elements, as version 3 wants.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(data)
+}
+
+/// Makes every permitted capability effective, or none.
+fn set_effective(all: bool) -> Result<()> {
+    let mut header = CapHeader {
+        version: CAP_VERSION,
+        pid: 0,
+    };
+    let mut data = get_caps()?;
+    for word in &mut data {
+        word.effective = if all { word.permitted } else { 0 };
+    }
+    // SAFETY: as in get_caps; affects this thread only.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })?;
+    Ok(())
+}
+
+/// Sets this thread's (not the process's: the raw calls) file system identity.
+fn set_thread_cred(cred: &Cred) -> Result<()> {
+    set_effective(true)?;
+    let groups = cred.groups();
+    // SAFETY: plain numbers, and an array of groups.len() gids; raw calls change this thread only.
+    unsafe {
+        check(libc::syscall(
+            libc::SYS_setgroups,
+            groups.len(),
+            groups.as_ptr(),
+        ))?;
+        libc::syscall(libc::SYS_setfsgid, cred.gid());
+        libc::syscall(libc::SYS_setfsuid, cred.uid());
+        // setfsuid(2) reports no error: ask what it is now.
+        let now = libc::syscall(libc::SYS_setfsuid, u32::MAX);
+        if now as u32 != cred.uid() {
+            return Err(Errno::EPERM);
+        }
+    }
+    if !cred.is_root() {
+        set_effective(false)?;
+    }
+    Ok(())
+}
+
+/// This thread acting as somebody else until it is dropped.
+pub(crate) struct Identity(());
+
+impl Identity {
+    pub(crate) fn assume(cred: &Cred) -> Result<Self> {
+        let guard = Identity(());
+        set_thread_cred(cred)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        if let Err(e) = set_thread_cred(&Cred::root()) {
+            // Going on under a client's identity would be wrong in every later request.
+            tracing::error!(error = %e, "cannot return to the server's identity");
+            std::process::abort();
+        }
+    }
+}
+
+/// The identity a pool thread has now.
+#[derive(Default)]
+pub(crate) struct ThreadIdentity(Option<Cred>);
+
+impl ThreadIdentity {
+    pub(crate) fn become_cred(&mut self, cred: &Cred) -> Result<()> {
+        if self.0.as_ref() == Some(cred) {
+            return Ok(());
+        }
+        self.0 = None;
+        set_thread_cred(cred)
+            .inspect_err(|e| tracing::error!(error = %e, "cannot switch identity"))?;
+        self.0 = Some(cred.clone());
+        Ok(())
+    }
+}
+
+/// With capabilities from file attributes or ambient sets but another uid, becomes uid 0 and gid 0,
+/// so that switching to a caller and back is one rule. Call before any thread starts.
+///
+/// # Errors
+/// `EPERM` without `CAP_SETUID` and `CAP_SETGID`.
+pub fn become_superuser() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    // SAFETY: plain numbers; glibc applies them to every thread.
+    unsafe {
+        check(i64::from(libc::setresgid(0, 0, 0)))?;
+        check(i64::from(libc::setresuid(0, 0, 0)))?;
+    }
+    Ok(())
+}
+
+/// An identity of the file system `fd` lies on that survives reboot and remount: the UUID where
+/// the file system gives one. `None` where nothing stable is known (tmpfs).
+pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
+    const XFS_GEOMETRY_V1: libc::Ioctl = 0x8070_5864u32 as libc::Ioctl;
+    const GET_FS_UUID: libc::Ioctl = 0x8011_1500u32 as libc::Ioctl;
+    const EXT_MAGIC: i64 = 0xEF53;
+    const XFS_MAGIC: i64 = 0x5846_5342;
+    const BTRFS_MAGIC: i64 = 0x9123_683E;
+    let stat = rustix::fs::fstatfs(fd).ok()?;
+    let mut buf = [0u8; 128];
+    let mut ask = |request, range: std::ops::Range<usize>| -> Option<[u8; 16]> {
+        // SAFETY: both requests write at most 112 bytes into the 128 of `buf`.
+        let done = unsafe { libc::ioctl(fd.as_raw_fd(), request, buf.as_mut_ptr()) };
+        (done == 0).then(|| buf[range].try_into().ok()).flatten()
+    };
+    let uuid = match stat.f_type as i64 {
+        XFS_MAGIC => ask(XFS_GEOMETRY_V1, 64..80),
+        // statfs(2) derives f_fsid from the UUID here, on every kernel alike.
+        EXT_MAGIC | BTRFS_MAGIC => None,
+        _ => ask(GET_FS_UUID, 1..17),
+    };
+    uuid.or_else(|| {
+        if !matches!(stat.f_type as i64, EXT_MAGIC | BTRFS_MAGIC) {
+            return None;
+        }
+        let mut id = [0; 16];
+        // SAFETY: fsid_t is two ints without padding.
+        let raw: [u8; 8] = unsafe { std::mem::transmute_copy(&stat.f_fsid) };
+        id[..8].copy_from_slice(&raw);
+        Some(id)
+    })
+}
+
+/// The groups of a user in the server's databases (`getgrouplist(3)`), `gid` included. Empty for a
+/// user the databases do not know. May block on network databases: only for pool threads.
+pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
+    let mut strings = vec![0 as libc::c_char; 16 << 10];
+    // SAFETY: an all-zero passwd is a valid value for an output parameter.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: every pointer leads to live memory of the length given.
+    let failed = unsafe {
+        libc::getpwuid_r(
+            uid,
+            &raw mut entry,
+            strings.as_mut_ptr(),
+            strings.len(),
+            &raw mut found,
+        )
+    };
+    if failed != 0 || found.is_null() {
+        return Vec::new();
+    }
+    let mut groups = vec![0; 64];
+    loop {
+        let mut count = groups.len() as libc::c_int;
+        // SAFETY: pw_name is NUL terminated inside `strings`; groups has room for `count`.
+        let got =
+            unsafe { libc::getgrouplist(entry.pw_name, gid, groups.as_mut_ptr(), &raw mut count) };
+        let wanted = usize::try_from(count).unwrap_or(0);
+        if got >= 0 {
+            groups.truncate(wanted);
+            return groups;
+        }
+        if wanted <= groups.len() || wanted > crate::cred::GROUPS_MAX {
+            return groups;
+        }
+        groups.resize(wanted, 0);
+    }
+}
+
+/// The signals a server acts on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// `SIGHUP`: read the exports again.
+    Reload,
+    /// `SIGTERM`, `SIGINT`: finish what runs, then stop.
+    Stop,
+}
+
+fn signal_set() -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set; the numbers are valid signals.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Blocks the signals of [`Signal`] in this thread and those it starts: call before any.
+pub fn block_signals() {
+    let set = signal_set();
+    // SAFETY: an initialised set; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Waits for one of the signals that [`block_signals`] blocked.
+pub fn wait_signal() -> Signal {
+    let set = signal_set();
+    let mut signal = 0;
+    // SAFETY: an initialised set and a live integer.
+    unsafe { libc::sigwait(&raw const set, &raw mut signal) };
+    if signal == libc::SIGHUP {
+        Signal::Reload
+    } else {
+        Signal::Stop
+    }
+}

@@ -1,0 +1,171 @@
+//! The table of files the server holds open, found by file system and kernel handle. Bounded:
+//! files nobody uses leave by CLOCK, and their descriptors close with them.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use crate::file::File;
+use crate::sys::KernelHandle;
+
+const SHARDS: usize = 64;
+
+#[derive(Default)]
+struct Shard {
+    index: HashTable<usize>,
+    slots: Vec<Option<Arc<File>>>,
+    free: Vec<usize>,
+    hand: usize,
+}
+
+/// Files by identity.
+pub struct FileTable {
+    shards: Vec<Mutex<Shard>>,
+    per_shard: usize,
+}
+
+fn hash(fsid: u64, handle: &KernelHandle) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    fsid.hash(&mut hasher);
+    handle.bytes.as_slice().hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Shard {
+    fn find(&self, hash: u64, fsid: u64, handle: &KernelHandle) -> Option<usize> {
+        let same = |&slot: &usize| {
+            self.slots[slot]
+                .as_ref()
+                .is_some_and(|f| f.mount.fsid == fsid && f.handle == *handle)
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    fn remove(&mut self, hash: u64, slot: usize) -> Option<Arc<File>> {
+        if let Ok(entry) = self.index.find_entry(hash, |&s| s == slot) {
+            entry.remove();
+        }
+        self.free.push(slot);
+        self.slots[slot].take()
+    }
+
+    /// Takes one file out that nobody else holds.
+    fn evict(&mut self) -> Option<Arc<File>> {
+        for _ in 0..2 * self.slots.len() {
+            let slot = self.hand;
+            self.hand = (self.hand + 1) % self.slots.len();
+            let Some(file) = &self.slots[slot] else {
+                continue;
+            };
+            if Arc::strong_count(file) > 1 || file.take_referenced() || file.must_stay() {
+                continue;
+            }
+            let hash = hash(file.mount.fsid, &file.handle);
+            return self.remove(hash, slot);
+        }
+        None
+    }
+}
+
+impl FileTable {
+    /// A table of about `limit` files; more only while that many are in use at once.
+    pub fn new(limit: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        FileTable {
+            shards,
+            per_shard: (limit / SHARDS).max(4),
+        }
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        let index = (hash >> 57) as usize % SHARDS;
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file, if it is held.
+    pub fn get(&self, fsid: u64, handle: &KernelHandle) -> Option<Arc<File>> {
+        let hash = hash(fsid, handle);
+        let shard = self.shard(hash);
+        let slot = shard.find(hash, fsid, handle)?;
+        let file = shard.slots[slot].clone()?;
+        file.set_referenced();
+        Some(file)
+    }
+
+    /// The held file of this identity, or else `new`, in one step.
+    pub fn get_or_insert(&self, new: File) -> Arc<File> {
+        let fsid = new.mount.fsid;
+        let hash_of_new = hash(fsid, &new.handle);
+        let mut shard = self.shard(hash_of_new);
+        if let Some(slot) = shard.find(hash_of_new, fsid, &new.handle)
+            && let Some(file) = &shard.slots[slot]
+        {
+            let file = file.clone();
+            file.set_referenced();
+            drop(shard);
+            return file;
+        }
+        let mut evicted = Vec::new();
+        while shard.index.len() >= self.per_shard {
+            match shard.evict() {
+                Some(file) => evicted.push(file),
+                None => break,
+            }
+        }
+        let file = Arc::new(new);
+        let slot = match shard.free.pop() {
+            Some(slot) => slot,
+            None => {
+                shard.slots.push(None);
+                shard.slots.len() - 1
+            }
+        };
+        shard.slots[slot] = Some(file.clone());
+        let Shard { index, slots, .. } = &mut *shard;
+        index.insert_unique(hash_of_new, slot, |&s| {
+            slots[s]
+                .as_ref()
+                .map_or(0, |f| hash(f.mount.fsid, &f.handle))
+        });
+        drop(shard);
+        // Closing descriptors takes time: outside the lock.
+        drop(evicted);
+        file
+    }
+
+    /// Lets go of a file: whoever still uses it may finish, nobody new finds it.
+    pub fn forget(&self, file: &File) {
+        let hash = hash(file.mount.fsid, &file.handle);
+        let removed = {
+            let mut shard = self.shard(hash);
+            let slot = shard.find(hash, file.mount.fsid, &file.handle);
+            slot.and_then(|slot| shard.remove(hash, slot))
+        };
+        drop(removed);
+    }
+
+    /// Files held.
+    pub fn len(&self) -> usize {
+        let count = |s: &Mutex<Shard>| s.lock().unwrap_or_else(PoisonError::into_inner).index.len();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// No files are held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every file held now.
+    pub fn files(&self) -> Vec<Arc<File>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shard.slots.iter().flatten().cloned());
+        }
+        all
+    }
+}

@@ -1,0 +1,329 @@
+//! The registered buffer pool: size classes carved out of arenas that are registered with the
+//! ring, so that a payload goes from socket to file, or back, without a copy in user space.
+//!
+//! Arenas are mapped on demand up to a limit set at start; a class that is exhausted makes callers
+//! of [`Pool::get`] wait in line. Memory is zeroed by the kernel once and reused afterwards.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use io_uring::Submitter;
+
+/// Capacities of the size classes in bytes: a power of two of payload plus room for an RPC header.
+pub const CLASSES: [usize; 6] = [
+    1 << 10,
+    (4 << 10) + 1024,
+    (16 << 10) + 1024,
+    (64 << 10) + 1024,
+    (256 << 10) + 1024,
+    (1 << 20) + 4096,
+];
+
+/// The largest buffer there is.
+pub const LARGEST: usize = CLASSES[CLASSES.len() - 1];
+
+/// Bytes an arena of a small class takes; large classes take four buffers at a time.
+const ARENA_BYTES: usize = 1 << 20;
+const ARENAS: u32 = 1024;
+
+struct Class {
+    free: Vec<Raw>,
+    waiting: VecDeque<Waker>,
+}
+
+#[derive(Clone, Copy)]
+struct Raw {
+    ptr: NonNull<u8>,
+    arena: Option<u16>,
+}
+
+struct Arena {
+    ptr: NonNull<libc::c_void>,
+    len: usize,
+}
+
+struct Inner {
+    classes: RefCell<[Class; CLASSES.len()]>,
+    arenas: RefCell<Vec<Arena>>,
+    mapped: Cell<usize>,
+    limit: usize,
+    registered: Cell<bool>,
+    out: Cell<usize>,
+    leaked: Cell<bool>,
+}
+
+/// One worker's pool; clones share it.
+#[derive(Clone)]
+pub struct Pool(Rc<Inner>);
+
+/// One buffer, back in its pool when dropped.
+pub struct Buf {
+    raw: Raw,
+    class: u8,
+    len: usize,
+    pool: Rc<Inner>,
+}
+
+impl Pool {
+    /// A pool of at most `limit` bytes whose arenas are registered with the ring. Without sparse
+    /// buffer registration (or over `RLIMIT_MEMLOCK`) buffers work unregistered.
+    pub(super) fn register(submitter: &Submitter<'_>, limit: usize) -> Self {
+        let registered = submitter.register_buffers_sparse(ARENAS).is_ok();
+        if !registered {
+            tracing::warn!("registered buffers are not available: plain reads and writes instead");
+        }
+        let classes = std::array::from_fn(|_| Class {
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+        });
+        Pool(Rc::new(Inner {
+            classes: RefCell::new(classes),
+            arenas: RefCell::default(),
+            mapped: Cell::new(0),
+            limit,
+            registered: Cell::new(registered),
+            out: Cell::new(0),
+            leaked: Cell::new(false),
+        }))
+    }
+
+    /// The class that holds `len` bytes; `None` above [`LARGEST`].
+    fn class_for(len: usize) -> Option<usize> {
+        CLASSES.iter().position(|&c| c >= len)
+    }
+
+    /// A buffer for `len` bytes at once, if there is one. Its length is `len`.
+    pub fn try_get(&self, len: usize) -> Option<Buf> {
+        let class = Self::class_for(len)?;
+        let raw = self.0.classes.borrow_mut()[class].free.pop();
+        let raw = match raw {
+            Some(raw) => raw,
+            None => {
+                self.grow(class)?;
+                self.0.classes.borrow_mut()[class].free.pop()?
+            }
+        };
+        self.0.out.set(self.0.out.get() + 1);
+        Some(Buf {
+            raw,
+            class: class as u8,
+            len,
+            pool: self.0.clone(),
+        })
+    }
+
+    /// A buffer for `len` bytes, waiting in line for one.
+    ///
+    /// # Errors
+    /// `EINVAL` above [`LARGEST`].
+    pub async fn get(&self, len: usize) -> crate::Result<Buf> {
+        let class = Self::class_for(len).ok_or(crate::Errno::EINVAL)?;
+        std::future::poll_fn(|cx| {
+            if let Some(buf) = self.try_get(len) {
+                return Poll::Ready(Ok(buf));
+            }
+            let mut classes = self.0.classes.borrow_mut();
+            classes[class].waiting.push_back(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Buffers handed out and not yet back.
+    pub fn outstanding(&self) -> usize {
+        self.0.out.get()
+    }
+
+    /// Bytes mapped so far.
+    pub fn mapped(&self) -> usize {
+        self.0.mapped.get()
+    }
+
+    /// Keeps the memory for good: something in the kernel may still write to it.
+    pub(super) fn leak(&self) {
+        self.0.leaked.set(true);
+    }
+
+    fn grow(&self, class: usize) -> Option<()> {
+        let size = CLASSES[class];
+        let count = (ARENA_BYTES / size).max(4);
+        let len = (size * count).next_multiple_of(4096);
+        if self.0.mapped.get() + len > self.0.limit {
+            return None;
+        }
+        let arena = Arena::map(len)?;
+        let index = self.register_arena(&arena);
+        let mut classes = self.0.classes.borrow_mut();
+        for i in 0..count {
+            // SAFETY: i * size + size <= len, inside the mapping made above, which lives until the
+            // pool's last clone and last buffer are gone.
+            let ptr = unsafe { arena.ptr.cast::<u8>().add(i * size) };
+            classes[class].free.push(Raw { ptr, arena: index });
+        }
+        self.0.mapped.set(self.0.mapped.get() + len);
+        self.0.arenas.borrow_mut().push(arena);
+        Some(())
+    }
+
+    fn register_arena(&self, arena: &Arena) -> Option<u16> {
+        let index = self.0.arenas.borrow().len() as u32;
+        if !self.0.registered.get() || index >= ARENAS {
+            return None;
+        }
+        let iov = libc::iovec {
+            iov_base: arena.ptr.as_ptr(),
+            iov_len: arena.len,
+        };
+        let update = crate::exec::try_with_ring(|ring| {
+            ring.with_submitter(|s| {
+                // SAFETY: the mapping outlives the ring: the pool is dropped after it, and unmaps
+                // only when no buffer is left.
+                unsafe { s.register_buffers_update(index, &[iov], None) }
+            })
+        });
+        match update {
+            Some(Ok(_)) => Some(index as u16),
+            Some(Err(e)) => {
+                tracing::warn!(error = %e, "cannot register more buffers: unregistered from here on");
+                self.0.registered.set(false);
+                None
+            }
+            None => None,
+        }
+    }
+}
+
+impl Arena {
+    fn map(len: usize) -> Option<Self> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a fresh anonymous mapping, no address asked for.
+        let ptr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
+        if ptr == libc::MAP_FAILED {
+            return None;
+        }
+        NonNull::new(ptr).map(|ptr| Arena { ptr, len })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.leaked.get() {
+            return;
+        }
+        for arena in self.arenas.get_mut() {
+            // SAFETY: mapped by Arena::map with this length; every Buf holds an Rc of this Inner,
+            // so none is left.
+            unsafe { libc::munmap(arena.ptr.as_ptr(), arena.len) };
+        }
+    }
+}
+
+impl Buf {
+    /// Most bytes it can hold.
+    pub fn capacity(&self) -> usize {
+        CLASSES[self.class as usize]
+    }
+
+    /// Sets the length, at most the capacity.
+    pub fn set_len(&mut self, len: usize) {
+        self.len = len.min(self.capacity());
+    }
+
+    /// Index of the registered buffer it is part of.
+    pub(crate) fn registered(&self) -> Option<u16> {
+        self.raw.arena
+    }
+
+    pub(crate) fn ptr(&self) -> *mut u8 {
+        self.raw.ptr.as_ptr()
+    }
+}
+
+impl Deref for Buf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: len <= capacity bytes of an initialised mapping that this Buf alone owns.
+        unsafe { std::slice::from_raw_parts(self.raw.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and &mut self makes it exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.raw.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        self.pool.out.set(self.pool.out.get() - 1);
+        let waker = {
+            let mut classes = self.pool.classes.borrow_mut();
+            let class = &mut classes[self.class as usize];
+            class.free.push(self.raw);
+            class.waiting.pop_front()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A range of a shared buffer.
+#[derive(Clone)]
+pub struct Slice {
+    buf: Rc<Buf>,
+    start: usize,
+    end: usize,
+}
+
+impl Slice {
+    /// The bytes `range` of `buf`, clipped to its length.
+    pub fn new(buf: Rc<Buf>, range: Range<usize>) -> Self {
+        let end = range.end.min(buf.len());
+        Slice {
+            start: range.start.min(end),
+            end,
+            buf,
+        }
+    }
+
+    /// The slice of `buf` that `part`, a borrow out of it, covers; `None` if it is not inside.
+    pub fn of(buf: &Rc<Buf>, part: &[u8]) -> Option<Self> {
+        let start = (part.as_ptr() as usize).checked_sub(buf.as_ptr() as usize)?;
+        let end = start.checked_add(part.len())?;
+        (end <= buf.len()).then(|| Slice {
+            buf: buf.clone(),
+            start,
+            end,
+        })
+    }
+
+    /// Drops the first `n` bytes from the slice.
+    pub fn advance(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.end);
+    }
+
+    pub(crate) fn registered(&self) -> Option<u16> {
+        self.buf.registered()
+    }
+
+    /// Halves the slice (test builds).
+    pub(crate) fn halve(&mut self) {
+        self.end = self.start + (self.end - self.start) / 2;
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+}
