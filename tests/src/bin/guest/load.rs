@@ -88,7 +88,7 @@ fn one_of_mix(dir: &Path, random: &mut Random, ops: u64) {
                     .open(path(*name))
                     .expect("open");
                 file.write_all_at(&part, offset as u64).expect("pwrite");
-                if offset % 4 == 0 {
+                if offset.is_multiple_of(4) {
                     file.sync_all().expect("fsync");
                 }
             }
