@@ -18,7 +18,6 @@ pub mod nfs3;
 pub mod request;
 pub mod roots;
 pub mod rpc;
-pub mod rpcbind;
 pub mod server;
 pub mod worker;
 pub mod xdr;

@@ -49,6 +49,23 @@ pub fn bind(listeners: &[Listener]) -> Result<Vec<Listening>, ServeError> {
     Ok(bound)
 }
 
+/// Port of the portmapper (RFC 1833 3).
+const PORTMAPPER_PORT: u16 = 111;
+
+/// The addresses to listen on; with `portmapper`, its port on each of them as well.
+pub fn with_portmapper(listeners: &[Listener], portmapper: bool) -> Vec<Listener> {
+    let mut all = listeners.to_vec();
+    if portmapper {
+        for listener in listeners {
+            let addr = SocketAddr::new(listener.addr.ip(), PORTMAPPER_PORT);
+            if all.iter().all(|l| l.addr != addr) {
+                all.push(Listener { addr, ..*listener });
+            }
+        }
+    }
+    all
+}
+
 fn bind_one(addr: SocketAddr) -> vfs::Result<Listening> {
     let family = if addr.is_ipv6() {
         AddressFamily::INET6

@@ -9,7 +9,6 @@ use vfs::uring::Buf;
 use crate::conn::Conn;
 use crate::cx::{Cx, Reply};
 use crate::rpc;
-use crate::rpc::auth;
 use crate::rpc::drc::{Guard, Lookup};
 use crate::rpc::msg::{self, Call, Ignored, Parsed, Refusal};
 use crate::xdr::Enc;
@@ -36,7 +35,7 @@ pub async fn run(conn: &Rc<Conn>, record: Buf, start: usize) -> Option<Reply> {
             return None;
         }
     };
-    let identity = match auth::authenticate(&call) {
+    let identity = match rpc::identify(&call) {
         Ok(identity) => identity,
         Err(stat) => return refused(call.xid, Refusal::Auth(stat)),
     };

@@ -22,7 +22,8 @@ use crate::finding::Findings;
 use crate::groups::Groups;
 use crate::listener::{self, Listening};
 use crate::rpc::drc::Drc;
-use crate::{metrics, roots, rpcbind, worker};
+use crate::rpc::rpcbind;
+use crate::{metrics, roots, worker};
 
 /// Shared by all workers.
 pub struct Shared {
@@ -46,8 +47,6 @@ pub struct Shared {
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
     pub port: u16,
-    /// Answer portmapper calls.
-    pub portmapper: bool,
     /// When the server started, on the monotonic clock.
     pub started: Instant,
     /// No new connections, no new requests.
@@ -131,6 +130,9 @@ pub enum ServeError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// `--rpcbind` was asked for and failed.
+    #[error("registering with rpcbind: {0}")]
+    Rpcbind(#[from] rpcbind::RpcbindError),
     /// The kernel has no usable io_uring.
     #[error(
         "io_uring: {0}; ringnfs needs Linux 6.1 with io_uring enabled (sysctl kernel.io_uring_disabled=0)"
@@ -179,7 +181,7 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
         std::fs::create_dir_all(&config.state_dir),
     )?;
     let key = step("reading the handle key", load_key(&config.state_dir))?;
-    let listening = listener::bind(&listen)?;
+    let listening = listener::bind(&listener::with_portmapper(&listen, config.portmapper))?;
     let remotes = (0..threads).map(Remote::new).collect::<Result<Vec<_>, _>>();
     let shared = Arc::new(Shared {
         vfs: Vfs::new(&VfsConfig {
@@ -200,7 +202,6 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
         port: listening
             .first()
             .map_or(config::NFS_PORT, |l| l.addr.port()),
-        portmapper: config.portmapper,
         started: exec::now(),
         stopping: AtomicBool::new(false),
         connections: worker::Connections::new(threads),
@@ -252,9 +253,10 @@ fn serve(
         result.map_err(ServeError::Uring)?;
     }
     announce(shared, &addresses);
-    if config.rpcbind {
-        rpcbind::register(&addresses);
-    }
+    let registration = config
+        .rpcbind
+        .then(|| rpcbind::register(&addresses))
+        .transpose()?;
     notify_systemd("READY=1");
     while sys::wait_signal() == Signal::Reload {
         match reload(shared, &exports) {
@@ -263,8 +265,8 @@ fn serve(
         }
     }
     notify_systemd("STOPPING=1");
-    if config.rpcbind {
-        rpcbind::unregister(&addresses);
+    if let Some(Err(error)) = registration.map(rpcbind::Registration::remove) {
+        tracing::warn!(%error, "cannot unregister");
     }
     drain(shared, workers, config.timeouts.drain);
     Ok(())

@@ -121,6 +121,7 @@ impl Vfs {
             );
         }
         let _turn = dir.turn.take().await;
+        let _change = dir.changes.begin();
         let before = match self.getattr(dir).await {
             Ok(attr) => attr,
             Err(e) => return (Err(e), Wcc::default()),
@@ -401,6 +402,7 @@ impl Vfs {
                 return Err(Errno::EISDIR);
             }
             let held = self.held(cred, dir, name).await;
+            let _change = held.as_ref().map(|file| file.changes.begin());
             file_ops::unlinkat(
                 cred,
                 dir.path().clone(),
@@ -506,6 +508,7 @@ impl Vfs {
                 return Err(Errno::EPERM);
             }
             let name: CString = name.to_c_string();
+            let _change = file.changes.begin();
             file_ops::linkat(cred, HeldPath::new(file.path()), dir.path().clone(), name).await
         };
         let (result, dir) = self.in_turn(dir, link).await;

@@ -58,7 +58,7 @@ pub struct VfsConfig {
 /// Shared by all workers of a server.
 pub struct Vfs {
     /// Files held open.
-    pub table: FileTable,
+    pub table: Arc<FileTable>,
     mounts: RwLock<BTreeMap<u64, Arc<Mount>>>,
     pub(crate) verifier: Arc<Verifier>,
 }
@@ -67,7 +67,7 @@ impl Vfs {
     /// An empty VFS.
     pub fn new(config: &VfsConfig) -> Arc<Self> {
         Arc::new(Vfs {
-            table: FileTable::new(config.open_files),
+            table: Arc::new(FileTable::new(config.open_files)),
             mounts: RwLock::default(),
             verifier: Arc::new(Verifier::new(config.verifier_seed)),
         })
