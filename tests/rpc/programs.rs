@@ -57,7 +57,7 @@ fn paths_of_mnt() {
     let mut mnt = |path: &str| client.mnt(path.as_bytes()).map(|(fh, _)| fh);
     let root = mnt(&base).expect("the export");
     assert_eq!(mnt(&format!("{base}/")), Ok(root.clone()));
-    assert_eq!(mnt(&format!("{base}//.")), Ok(root.clone()));
+    assert_eq!(mnt(&format!("{base}//")), Ok(root.clone()));
     let deep = mnt(&format!("{base}/below/deep")).expect("a directory below");
     assert_ne!(deep, root);
     for refused in [
@@ -67,10 +67,12 @@ fn paths_of_mnt() {
         "/nowhere",
         &server.dir().display().to_string(),
         &format!("{}/outside", server.dir().display()),
+        &format!("{base}/."),
         &format!("{base}/.."),
         &format!("{base}/../outside"),
         &format!("{base}/below/../../outside"),
         &format!("{base}x"),
+        &format!("{base}/nul\0byte"),
     ] {
         assert_eq!(mnt(refused), Err(Mountstat3::Acces), "{refused}");
     }
@@ -88,7 +90,6 @@ fn paths_of_mnt() {
     }
     let long = format!("{base}/{}", "n".repeat(256));
     assert_eq!(mnt(&long), Err(Mountstat3::Nametoolong));
-    assert_eq!(mnt(&format!("{base}/nul\0byte")), Err(Mountstat3::Inval));
     let answer = client.call(
         mount3(MountProc::Mnt),
         &nfsd::nfs3::types::Nfspath3(&[b'/'; 1025]),
