@@ -25,10 +25,8 @@ impl Cred {
         let mut groups = groups[..groups.len().min(GROUPS_MAX)].to_vec();
         groups.sort_unstable();
         groups.dedup();
-        let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-        (uid, gid, &groups).hash(&mut hasher);
         Cred(Arc::new(Ids {
-            hash: hasher.finish(),
+            hash: foldhash::fast::FixedState::default().hash_one((uid, gid, &groups)),
             uid,
             gid,
             groups: groups.into(),

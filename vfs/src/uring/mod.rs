@@ -340,9 +340,8 @@ impl Ring {
         if self.enter(None).is_ok() {
             self.reap();
         }
-        let end = std::time::Instant::now() + Duration::from_secs(2);
-        while (self.in_flight() > 0 || self.eventfd_armed.get()) && std::time::Instant::now() < end
-        {
+        let end = crate::exec::clock() + Duration::from_secs(2);
+        while (self.in_flight() > 0 || self.eventfd_armed.get()) && crate::exec::clock() < end {
             if self.enter(Some(Duration::from_millis(20))).is_err() {
                 break;
             }
