@@ -10,4 +10,5 @@ mod faults; // every opcode fails or comes back short
 mod mounts; // file systems below, and resources that run out
 mod resources; // buffers, registered files, personalities, threads
 mod scratch; // places and checks the others share
+mod together; // several workers on one tree
 mod tree; // names and handles
