@@ -1,13 +1,11 @@
 //! File systems: mounts below an export, subvolumes, and resources that run out.
 
-mod scratch;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::scratch::{self, Image, POLICIES, Tree, alone, config, n, on_worker, run, sh};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use scratch::{Image, POLICIES, Tree, alone, config, n, on_worker, run, sh};
 use vfs::{CreateHow, Cred, Errno, Mount, SetAttr, exec};
 
 fn file(mode: u32) -> CreateHow {
@@ -390,11 +388,12 @@ fn quota_is_charged_to_the_caller() {
                 drop(file);
             }
             let mut made = 0;
-            while let Ok(_) = t
+            while t
                 .vfs
                 .create(&user, &t.root, &n(format!("i{made}")), file(0o600))
                 .await
                 .result
+                .is_ok()
             {
                 made += 1;
                 assert!(made < 10, "no limit of files");

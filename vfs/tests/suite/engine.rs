@@ -1,7 +1,5 @@
 //! The executor and the in-flight slab: order, wake-ups, timers, dropped operations, full queues.
 
-mod scratch;
-
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scratch::{POLICIES, alone, config, quiet, run, soon};
+use crate::scratch::{self, POLICIES, alone, config, quiet, run, soon};
 use vfs::exec::{self, Remote, oneshot};
 use vfs::uring::fixed::OpenFd;
 use vfs::uring::net_ops::{self, Segment};

@@ -1,13 +1,11 @@
 //! READDIR on the file systems people export: cookies, budgets, many entries, changes meanwhile.
 
-mod scratch;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use scratch::{Image, POLICIES, Tree, alone, on_worker};
+use crate::scratch::{self, Image, POLICIES, Tree, alone, on_worker};
 use vfs::uring::IoPolicy;
 use vfs::{BAD_COOKIE, Cred, DirPage, Errno, File, exec};
 
