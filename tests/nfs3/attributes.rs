@@ -186,6 +186,7 @@ fn setattr_errors() {
         ..Sattr3::default()
     };
     let now = Sattr3 {
+        atime: SetTime::SetToServerTime,
         mtime: SetTime::SetToServerTime,
         ..Sattr3::default()
     };

@@ -104,8 +104,8 @@ fn errors_of_read_and_write() {
             assert_eq!(client.commit(fh, 0, 0).status(), read);
         }
         client.set_login(Login::user(1000, 1000));
-        let attr = client.attr(&file);
         client.read(&file, 0, 1).expect("mode 644");
+        let attr = client.attr(&file);
         let fail = client.write(&file, 0, b"x", StableHow::Unstable);
         let fail = fail.expect_err("mode 644");
         assert_eq!(fail.status, Nfsstat3::Acces);

@@ -37,7 +37,11 @@ fn read_only_exports() {
         );
         assert_eq!(status == Nfsstat3::Rofs, changes, "{procedure}: {status}");
     }
-    assert_eq!(client.attr(&root), attr);
+    let now = client.attr(&root);
+    assert_eq!(
+        (now.mtime, now.ctime, now.mode),
+        (attr.mtime, attr.ctime, attr.mode)
+    );
     let file = client.fh_of(&root, b"file");
     assert_eq!(client.read(&file, 0, 100).expect("READ").data, b"contents");
     let fail = client.write(&file, 0, b"x", StableHow::Unstable);
@@ -282,7 +286,9 @@ fn file_systems_below() {
     let disk = disk.fh;
     let file = client.fh_of(&disk, b"on-disk");
     assert_eq!(client.lookup(&disk, b"hidden").status(), Nfsstat3::Noent);
-    assert_eq!(client.fh_of(&disk, b".."), cross);
+    // Clients resolve `..` of a mount point themselves; here it is the directory or its own parent.
+    let above = client.fh_of(&disk, b"..");
+    assert!(above == cross || above == disk);
     assert_eq!(client.attr(&file).fsid, of_disk.fsid);
     client.new_file(&disk, b"made", 0o644);
     assert!(server.dir().join("cross/disk/made").exists());

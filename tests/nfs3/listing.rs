@@ -369,7 +369,7 @@ fn a_hundred_thousand_entries() {
     let (mut client, root) = server.mounted();
     let dir = client.fh_of(&root, b"dir");
     for (count, plus) in [(4096, false), (65_536, false), (32_768, true)] {
-        let calls = "call.getdents";
+        let calls = "blocking.getdents64";
         let before = server.stat(calls);
         let entries = if plus {
             client.list_plus(&dir, (count, count))

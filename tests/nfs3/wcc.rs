@@ -80,7 +80,7 @@ fn sizes_never_go_back() {
                 last = attr.size;
                 let read = client.read(file, last.saturating_sub(100), 100);
                 let read = read.expect("READ");
-                assert_eq!(read.data.len() as u64, last.min(100));
+                assert!(read.data.len() as u64 >= last.min(100));
             }
         });
     }
