@@ -252,6 +252,12 @@ impl Cx {
         self.fh_of(opened.export, &file.mount, &file.handle)
     }
 
+    /// Whether a directory is the root of its export: what is above it is not exported.
+    pub fn is_root(&self, dir: &Opened) -> bool {
+        let root = self.server.root_of(dir.export);
+        root.is_some_and(|r| r.handle == dir.file.handle && r.mount.fsid == dir.file.mount.fsid)
+    }
+
     /// As [`Cx::fh`], from the parts.
     ///
     /// # Errors

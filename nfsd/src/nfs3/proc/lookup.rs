@@ -31,7 +31,7 @@ async fn look_up(
 ) -> Result<(), XdrError> {
     let name = match name(args.what.name) {
         // The export's root has no parent: what is above it is not exported.
-        Ok(name) if name.is_dotdot() && is_root(cx, dir) => Name::dot(),
+        Ok(name) if name.is_dotdot() && cx.is_root(dir) => Name::dot(),
         Ok(name) => name,
         Err(status) => return fail(status, attributes(cx, dir).await, reply),
     };
@@ -52,9 +52,4 @@ async fn look_up(
         })),
         Err(status) => fail(status, dir_attributes, reply),
     }
-}
-
-fn is_root(cx: &Cx, dir: &Opened) -> bool {
-    let root = cx.server.root_of(dir.export);
-    root.is_some_and(|r| r.handle == dir.file.handle && r.mount.fsid == dir.file.mount.fsid)
 }
