@@ -461,6 +461,8 @@ impl Reader {
                     range, remaining, ..
                 } => {
                     let (start, end) = (range.start, range.end);
+                    // Waiting for the rest of a long record happens here.
+                    self.note_partial();
                     self.reserve(end - start + remaining as usize).await?;
                     let Some(partial) = &mut self.partial else {
                         return Err(Errno::ENOMEM.into());

@@ -1,5 +1,7 @@
 //! Test harness of ringnfs.
 
+pub mod client;
+pub mod daemon;
 pub mod image;
 pub mod need;
 pub mod netns;

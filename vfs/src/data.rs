@@ -18,6 +18,9 @@ use crate::vfs::{Changed, Vfs, Wcc};
 /// Highest offset Linux knows (`s_maxbytes` at most).
 const OFFSET_MAX: u64 = i64::MAX as u64;
 
+/// Most bytes of one read; a longer one comes back short.
+const READ_MAX: usize = 1 << 20;
+
 /// Data read.
 pub struct ReadData {
     /// The bytes; its length is what was read.
@@ -90,6 +93,7 @@ impl Vfs {
     async fn read_data(&self, file: &Arc<File>, offset: u64, count: u32) -> Result<Buf> {
         let fd = file.data_fd(false).await?;
         let count = u64::from(count).min(OFFSET_MAX.saturating_sub(offset)) as usize;
+        let count = count.min(READ_MAX);
         let pool = exec::with_ring(|ring| ring.pool.clone());
         let buf = match pool.try_get(count) {
             Some(buf) => buf,
@@ -135,7 +139,7 @@ impl Vfs {
         file: &Arc<File>,
         before: &Attr,
         offset: u64,
-        mut data: Slice,
+        data: Slice,
         stable: Stable,
     ) -> Result<Written> {
         let fd = file.data_fd(true).await?;
@@ -143,16 +147,45 @@ impl Vfs {
         if offset > OFFSET_MAX || len as u64 > OFFSET_MAX - offset {
             return Err(Errno::EFBIG);
         }
-        // Counted first: a sync that overlaps this write must not take it for covered.
+        // Counted before, so that the file is dirty throughout, and again after: a sync that overlaps
+        // this write must not take it for covered.
         if stable == Stable::Unstable {
             file.wrote_unstable();
         }
+        let written = self.write_all(cred, file, before, &fd, offset, data).await;
+        if stable == Stable::Unstable {
+            file.wrote_unstable();
+        }
+        let done = written?;
+        if stable != Stable::Unstable {
+            file.group
+                .sync(&fd, stable == Stable::DataSync, &self.verifier)
+                .await?;
+        }
+        Ok(Written {
+            count: done as u32,
+            committed: stable,
+        })
+    }
+
+    /// Writes as much as the file system takes: all of it unless an error comes in between.
+    async fn write_all(
+        &self,
+        cred: &Cred,
+        file: &File,
+        before: &Attr,
+        fd: &Arc<OpenFd>,
+        offset: u64,
+        mut data: Slice,
+    ) -> Result<usize> {
+        let len = data.len();
         let mut done = 0;
         while done < len {
             let at = offset + done as u64;
-            let wrote = match self.write_inline(cred, file, before, &fd, &data, at)? {
-                Some(n) => Ok(n),
-                None => file_ops::write(&fd, data.clone(), at, cred).await,
+            let wrote = match self.write_inline(cred, file, before, fd, &data, at) {
+                Ok(None) => file_ops::write(fd, data.clone(), at, cred).await,
+                Ok(Some(n)) => Ok(n),
+                Err(e) => Err(e),
             };
             match wrote {
                 Ok(0) => break,
@@ -167,15 +200,7 @@ impl Vfs {
         if len > 0 && done == 0 {
             return Err(Errno::EIO);
         }
-        if stable != Stable::Unstable {
-            file.group
-                .sync(&fd, stable == Stable::DataSync, &self.verifier)
-                .await?;
-        }
-        Ok(Written {
-            count: done as u32,
-            committed: stable,
-        })
+        Ok(done)
     }
 
     /// Under the adaptive policy, a write by the superuser that need not sleep happens at once. Others

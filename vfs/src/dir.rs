@@ -112,6 +112,8 @@ impl Vfs {
         if cookie != 0 && verifier != VERIFIER && verifier != [0; 8] || cookie > i64::MAX as u64 {
             return Err(BAD_COOKIE);
         }
+        // Attributes of names are for those who may look them up.
+        let plus = plus && check(dir, attr, cred, Need::Search).await.is_ok();
         if let Some(page) = self.remembered(dir, attr, cookie, bytes, plus).await? {
             return Ok(page);
         }
@@ -225,12 +227,15 @@ fn read_page(
     plus: bool,
     table: &FileTable,
 ) -> Result<(DirPage, Option<Vec<Known>>)> {
+    // To the start first: some file systems (btrfs) note only then what was added meanwhile.
+    rustix::fs::seek(stream, SeekFrom::Start(0))?;
     rustix::fs::seek(stream, SeekFrom::Start(cookie)).map_err(|e| match Errno::from(e) {
         Errno::EINVAL => BAD_COOKIE,
         other => other,
     })?;
     let mut entries: Vec<DirEntry> = Vec::new();
-    let mut room = bytes;
+    // At least one entry, or the client would never get on.
+    let mut room = bytes.max(1);
     let mut eof = true;
     let mut buf = Vec::with_capacity(GETDENTS_BYTES);
     let mut raw = RawDir::new(stream, buf.spare_capacity_mut());

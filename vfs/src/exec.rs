@@ -19,6 +19,8 @@ use crate::uring::{Ring, RingConfig};
 
 /// Most task polls in one turn before completions are looked at again.
 const POLLS_PER_TURN: usize = 256;
+/// Ended timers that may lie in the heap beside the running ones before it is rebuilt.
+const STALE_TIMERS: usize = 1024;
 /// Longest sleep in one turn, so that a lost wake-up heals itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -130,6 +132,20 @@ struct Timers {
     heap: BinaryHeap<Deadline>,
     wakers: HashMap<u64, Waker>,
     next: u64,
+}
+
+impl Timers {
+    /// Forgets a timer. Its place in the heap goes when its time comes, or when most of the heap is
+    /// such places: time-outs are many and long, and hardly any ever fires.
+    fn remove(&mut self, id: u64) -> Option<Waker> {
+        let waker = self.wakers.remove(&id);
+        if self.heap.len() > 2 * self.wakers.len() + STALE_TIMERS {
+            let wakers = &self.wakers;
+            self.heap
+                .retain(|Deadline(std::cmp::Reverse((_, id)))| wakers.contains_key(id));
+        }
+        waker
+    }
 }
 
 /// One worker thread's executor state.
@@ -300,6 +316,10 @@ impl Worker {
         if finished.get() {
             return Ok(());
         }
+        // After the polls: they may have set a timer that comes before all others, and taken time.
+        if !self.timers.borrow().heap.is_empty() {
+            self.now.set(Instant::now());
+        }
         let next_timer = self.fire_timers();
         let idle = self.ready.borrow().is_empty();
         if !idle {
@@ -418,7 +438,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let waker = try_with(|w| w.timers.borrow_mut().wakers.remove(&id));
+            let waker = try_with(|w| w.timers.borrow_mut().remove(id));
             drop(waker);
         }
     }

@@ -120,7 +120,7 @@ impl File {
     }
 
     /// Unstable data whose writeback errors nobody has seen yet.
-    pub(crate) fn dirty(&self) -> bool {
+    pub fn dirty(&self) -> bool {
         self.writes.load(Ordering::Acquire) != self.synced.load(Ordering::Acquire)
     }
 
@@ -180,12 +180,11 @@ impl File {
     fn cached_fd(&self, write: bool) -> Option<Arc<OpenFd>> {
         let mut data = self.data();
         let now = exec::now();
-        // A descriptor for writing can read as well.
+        // A descriptor for writing can read as well, but reads must not keep it open.
         if !write
             && data.read.is_none()
-            && let Some(slot) = &mut data.write
+            && let Some(slot) = &data.write
         {
-            slot.used = now;
             return Some(slot.fd.clone());
         }
         let slot = if write {
@@ -223,15 +222,20 @@ impl File {
         }
     }
 
+    /// A descriptor for writing is open.
+    pub(crate) fn open_for_writing(&self) -> bool {
+        self.data().write.is_some()
+    }
+
     /// Closes an idle descriptor for writing. True if its data must be synced first: then call
-    /// again after that.
-    pub(crate) fn close_idle(&self, now: Instant) -> bool {
+    /// again after that. When the table of files is `crowded`, that is at once.
+    pub(crate) fn close_idle(&self, now: Instant, crowded: bool) -> bool {
         let mut closing = None;
         let mut data = self.data();
         if let Some(slot) = &data.write {
             let idle = now.saturating_duration_since(slot.used);
             if self.dirty() {
-                return idle >= DIRTY_IDLE;
+                return crowded || idle >= DIRTY_IDLE;
             }
             if idle >= WRITE_IDLE {
                 closing = data.write.take();

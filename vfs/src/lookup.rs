@@ -16,6 +16,7 @@ use crate::file::File;
 use crate::mount::Mount;
 use crate::name::Name;
 use crate::sys;
+use crate::uring::blocking;
 use crate::uring::counters::Call;
 use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
@@ -94,12 +95,15 @@ impl Vfs {
         found.ok_or(Errno::ENOENT)
     }
 
-    /// The parent of a directory below its mount's root.
+    /// The parent of a directory below its mount's root, opened like every other file of the mount.
     async fn parent(&self, dir: &Arc<File>) -> Result<(Arc<File>, Attr)> {
-        let flags = rustix::fs::OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // Not BENEATH: the root check came first, and a handle's mount has nothing above its root.
-        let fd = rustix::fs::openat(&**dir.path(), c"..", flags, rustix::fs::Mode::empty())?;
-        self.adopt(&dir.mount, OpenFd::new(fd)).await
+        let (file, root) = (dir.clone(), Cred::root());
+        let parent = blocking::run(&root, Call::OpenByHandle, move || {
+            file.mount.parent_of(&file.handle)
+        });
+        let file = self.file(&dir.mount, parent.await?).await?;
+        let attr = self.getattr(&file).await?;
+        Ok((file, attr))
     }
 
     /// The file behind a descriptor that was opened below `mount`.
@@ -127,6 +131,17 @@ impl Vfs {
         if !mount.cross {
             return Err(Errno::EACCES);
         }
-        Ok(self.add_mount(Mount::below(fd)?))
+        let below = Mount::below(fd)?;
+        let root = below.root.clone();
+        let known = self.add_mount(below);
+        // A copied file system has its original's identity, and handles of one would open files of the
+        // other. (Subvolumes of one btrfs share theirs rightly: the handle leads to the same root.)
+        let there = file_ops::statx_now(&OpenFd::new(known.open_path(&root)?))?;
+        let here = file_ops::statx_now(fd)?;
+        if (there.dev, there.fileid) != (here.dev, here.fileid) {
+            tracing::error!("two file systems with one UUID: the second is not exported");
+            return Err(Errno::EACCES);
+        }
+        Ok(known)
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -32,6 +33,9 @@ pub struct Mount {
     pub(crate) acl: bool,
     /// `RWF_NOWAIT` writes are worth a try.
     pub(crate) nowait_write: AtomicBool,
+    /// Other directories of the same file system that are exported, each open as its own mount: the
+    /// way up from a directory leads only as far as the mount it was opened through.
+    views: Mutex<Vec<(KernelHandle, OwnedFd)>>,
 }
 
 /// Space and inodes of a file system, in bytes and files (RFC 1813 3.3.18).
@@ -113,6 +117,7 @@ impl Mount {
             volatile: fsid.is_none() && identity.is_none(),
             acl,
             nowait_write: AtomicBool::new(true),
+            views: Mutex::default(),
             fd,
         })
     }
@@ -131,6 +136,39 @@ impl Mount {
         }
         let dev = u64::from(attr.dev.0) << 32 | u64::from(attr.dev.1);
         self.fsid ^ dev.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over another export of the same file system; one of the same directory is replaced.
+    pub(crate) fn add_view(&self, other: Mount) {
+        let mut views = self.views();
+        views.retain(|(root, _)| *root != other.root && *root != self.root);
+        if other.root != self.root {
+            views.push((other.root, other.fd));
+        }
+    }
+
+    /// The handle of the parent of the directory that `handle` names, through any view that leads
+    /// there.
+    ///
+    /// # Errors
+    /// `ENOENT` when none does.
+    pub(crate) fn parent_of(&self, handle: &KernelHandle) -> Result<KernelHandle> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let up = |mount: &OwnedFd| {
+            let dir = sys::open_by_handle(mount.as_fd(), handle, libc::O_PATH)?;
+            let parent = rustix::fs::openat(&dir, c"..", flags, Mode::empty())?;
+            sys::name_to_handle(parent.as_fd(), c"")
+        };
+        let views = self.views();
+        let views = views.iter().map(|(_, fd)| fd);
+        std::iter::once(&self.fd)
+            .chain(views)
+            .find_map(|fd| up(fd).ok())
+            .ok_or(Errno::ENOENT)
     }
 
     pub(crate) fn open_path(&self, handle: &KernelHandle) -> Result<OwnedFd> {

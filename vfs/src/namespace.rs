@@ -77,11 +77,15 @@ const VERIFIER_XATTR: &std::ffi::CStr = c"trusted.ringnfs.verifier";
 /// Mode of a file made by an exclusive create, until the client sets one.
 const EXCLUSIVE_MODE: u32 = 0o600;
 
+/// The mode to make something with, and what to set afterwards. A new owner takes setuid and setgid
+/// bits away (chown(2)), so these are set again.
 fn split(set: &SetAttr, default_mode: u32) -> (u32, SetAttr) {
+    let owner = set.uid.is_some() || set.gid.is_some();
+    let again = set.mode.filter(|mode| owner && mode & 0o6000 != 0);
     (
         set.mode.unwrap_or(default_mode) & 0o7777,
         SetAttr {
-            mode: None,
+            mode: again,
             size: None,
             ..*set
         },
@@ -187,11 +191,17 @@ impl Vfs {
         made: (Arc<File>, Attr),
         set: &SetAttr,
     ) -> Result<(Arc<File>, Attr)> {
+        let mut set = *set;
+        if !cred.is_root() {
+            // The kernel chose them; asking for more would fail what has been made already. Clients
+            // that send an owner (Solaris) do so for everybody.
+            (set.uid, set.gid) = (None, None);
+        }
         if set.is_empty() {
             return Ok(made);
         }
         let (file, _) = made;
-        self.set_metadata(cred, &file, set).await?;
+        self.set_metadata(cred, &file, &set).await?;
         let attr = self.getattr(&file).await?;
         Ok((file, attr))
     }
@@ -237,18 +247,14 @@ impl Vfs {
                     CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
                     CreateHow::Exclusive(_) => None,
                 };
+                let mut attr = attr;
                 if let Some(size) = size {
-                    self.setattr(
-                        cred,
-                        &file,
-                        &SetAttr {
-                            size: Some(size),
-                            ..SetAttr::default()
-                        },
-                        None,
-                    )
-                    .await
-                    .result?;
+                    let size = SetAttr {
+                        size: Some(size),
+                        ..SetAttr::default()
+                    };
+                    self.setattr(cred, &file, &size, None).await.result?;
+                    attr = self.getattr(&file).await?;
                 }
                 self.finish(cred, (file, attr), &set).await
             }
@@ -270,7 +276,9 @@ impl Vfs {
         let (file, attr) = self.lookup(cred, dir, name).await.result?;
         match how {
             CreateHow::Exclusive(verifier) => {
+                // Data shows that a later request used the file: this is no retransmission.
                 if file.kind() != FileKind::Regular
+                    || attr.size > 0
                     || !self.has_verifier(&file, &attr, verifier).await
                 {
                     return Err(Errno::EEXIST);
@@ -516,6 +524,37 @@ impl Vfs {
             result,
             file: self.post(file).await,
             dir,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_bits_are_set_again_after_the_owner() {
+        let set = |mode, uid| SetAttr {
+            mode,
+            uid,
+            size: Some(7),
+            ..SetAttr::default()
+        };
+        let rest = |mode, uid| SetAttr {
+            mode,
+            uid,
+            ..SetAttr::default()
+        };
+        for (given, expected) in [
+            (set(Some(0o4755), None), (0o4755, rest(None, None))),
+            (
+                set(Some(0o4755), Some(3)),
+                (0o4755, rest(Some(0o4755), Some(3))),
+            ),
+            (set(Some(0o755), Some(3)), (0o755, rest(None, Some(3)))),
+            (set(None, Some(3)), (0o644, rest(None, Some(3)))),
+        ] {
+            assert_eq!(split(&given, 0o644), expected, "{given:?}");
         }
     }
 }

@@ -88,13 +88,17 @@ impl GroupSync {
         let mut leader = Leader {
             sync: self,
             line: Vec::new(),
+            leads: true,
         };
         loop {
             {
                 let mut state = leader.sync.state();
                 leader.line = std::mem::take(&mut state.line);
                 if leader.line.is_empty() {
+                    // In one step: from here on another worker's caller may lead.
                     state.running = false;
+                    drop(state);
+                    leader.leads = false;
                     return;
                 }
             }
@@ -115,12 +119,20 @@ impl GroupSync {
 struct Leader {
     sync: GroupSync,
     line: Vec<Waiting>,
+    leads: bool,
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let mut state = self.sync.state();
-        state.running = false;
-        state.line.clear();
+        if !self.leads {
+            return;
+        }
+        let failed = {
+            let mut state = self.sync.state();
+            state.running = false;
+            std::mem::take(&mut state.line)
+        };
+        // Wakes them: not under the lock.
+        drop(failed);
     }
 }

@@ -154,9 +154,13 @@ fn set_thread_cred(cred: &Cred) -> Result<()> {
         ))?;
         libc::syscall(libc::SYS_setfsgid, cred.gid());
         libc::syscall(libc::SYS_setfsuid, cred.uid());
-        // setfsuid(2) reports no error: ask what it is now.
-        let now = libc::syscall(libc::SYS_setfsuid, u32::MAX);
-        if now as u32 != cred.uid() {
+        // setfsuid(2) and setfsgid(2) report no error, and ignore -1: ask what they are now.
+        let uid = libc::syscall(libc::SYS_setfsuid, u32::MAX);
+        let gid = libc::syscall(libc::SYS_setfsgid, u32::MAX);
+        if (uid as u32, gid as u32) != (cred.uid(), cred.gid())
+            || cred.uid() == u32::MAX
+            || cred.gid() == u32::MAX
+        {
             return Err(Errno::EPERM);
         }
     }
@@ -229,6 +233,7 @@ pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
     const EXT_MAGIC: i64 = 0xEF53;
     const XFS_MAGIC: i64 = 0x5846_5342;
     const BTRFS_MAGIC: i64 = 0x9123_683E;
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
     let stat = rustix::fs::fstatfs(fd).ok()?;
     let mut buf = [0u8; 128];
     let mut ask = |request, range: std::ops::Range<usize>| -> Option<[u8; 16]> {
@@ -240,6 +245,8 @@ pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
         XFS_MAGIC => ask(XFS_GEOMETRY_V1, 64..80),
         // statfs(2) derives f_fsid from the UUID here, on every kernel alike.
         EXT_MAGIC | BTRFS_MAGIC => None,
+        // Invents a UUID with every mount.
+        TMPFS_MAGIC => None,
         _ => ask(GET_FS_UUID, 1..17),
     };
     uuid.or_else(|| {
@@ -285,8 +292,9 @@ pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
             groups.truncate(wanted);
             return groups;
         }
+        // Not for want of room: what is in `groups` is not to be trusted.
         if wanted <= groups.len() || wanted > crate::cred::GROUPS_MAX {
-            return groups;
+            return Vec::new();
         }
         groups.resize(wanted, 0);
     }

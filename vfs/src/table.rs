@@ -43,6 +43,7 @@ impl Shard {
         self.index.find(hash, same).copied()
     }
 
+    /// Takes out what is in `slot`.
     fn remove(&mut self, hash: u64, slot: usize) -> Option<Arc<File>> {
         if let Ok(entry) = self.index.find_entry(hash, |&s| s == slot) {
             entry.remove();
@@ -52,7 +53,7 @@ impl Shard {
     }
 
     /// Takes one file out that nobody else holds.
-    fn evict(&mut self) -> Option<Arc<File>> {
+    fn evict(&mut self) -> Option<File> {
         for _ in 0..2 * self.slots.len() {
             let slot = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();
@@ -63,7 +64,15 @@ impl Shard {
                 continue;
             }
             let hash = hash(file.mount.fsid, &file.handle);
-            return self.remove(hash, slot);
+            // A name cache may have found it just now: then it stays, or there would be two of it.
+            match self.slots[slot].take().map(Arc::try_unwrap) {
+                Some(Ok(file)) => {
+                    self.remove(hash, slot);
+                    return Some(file);
+                }
+                Some(Err(shared)) => self.slots[slot] = Some(shared),
+                None => {}
+            }
         }
         None
     }
@@ -143,6 +152,11 @@ impl FileTable {
         let removed = {
             let mut shard = self.shard(hash);
             let slot = shard.find(hash, file.mount.fsid, &file.handle);
+            // Not a later one of the same identity.
+            let slot = slot.filter(|&slot| {
+                let held = shard.slots[slot].as_ref();
+                held.is_some_and(|held| std::ptr::eq(&raw const **held, file))
+            });
             slot.and_then(|slot| shard.remove(hash, slot))
         };
         drop(removed);
@@ -159,12 +173,22 @@ impl FileTable {
         self.len() == 0
     }
 
+    /// More files are held than the limit: too many are in use, or dirty.
+    pub(crate) fn crowded(&self) -> bool {
+        self.len() > self.per_shard * SHARDS
+    }
+
     /// Every file held now.
     pub fn files(&self) -> Vec<Arc<File>> {
+        self.files_where(|_| true)
+    }
+
+    /// Every file held now that `wanted` chooses.
+    pub(crate) fn files_where(&self, wanted: impl Fn(&File) -> bool) -> Vec<Arc<File>> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(shard.slots.iter().flatten().cloned());
+            all.extend(shard.slots.iter().flatten().filter(|f| wanted(f)).cloned());
         }
         all
     }

@@ -1,6 +1,7 @@
 //! The VFS: what all workers share, and the small operations every protocol needs.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -73,13 +74,17 @@ impl Vfs {
         })
     }
 
-    /// Makes a mount known by its fsid; one already known under it stays.
+    /// Makes a mount known by its fsid; one already known under it stays and learns the way to the
+    /// new one's root.
     pub fn add_mount(&self, mount: Mount) -> Arc<Mount> {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        mounts
-            .entry(mount.fsid)
-            .or_insert_with(|| Arc::new(mount))
-            .clone()
+        match mounts.entry(mount.fsid) {
+            Entry::Occupied(known) => {
+                known.get().add_view(mount);
+                known.get().clone()
+            }
+            Entry::Vacant(new) => new.insert(Arc::new(mount)).clone(),
+        }
     }
 
     /// A mount by its fsid.
@@ -206,10 +211,13 @@ impl Vfs {
         loop {
             exec::sleep(Duration::from_secs(1)).await;
             let now = exec::now();
-            for file in self.table.files() {
-                if file.close_idle(now) {
+            let crowded = self.table.crowded();
+            for file in self.table.files_where(File::open_for_writing) {
+                if file.close_idle(now, crowded) {
                     let done = self.commit(&Cred::root(), &file, 0, 0).await;
-                    if let Err(e) = done.result {
+                    if let Err(e) = done.result
+                        && e != Errno::ESTALE
+                    {
                         tracing::error!(error = %e, "writeback failed, the write verifier has changed");
                     }
                 }

@@ -13,7 +13,6 @@ use arrayvec::ArrayVec;
 use vfs::{Cred, File, FileKind, Name};
 
 use super::list::MOUNTED;
-#[allow(unused_imports, reason = "until Shared has root_of")]
 use super::types::{
     self as mount, Dirpath, Fhstatus, MAX_FLAVORS, MOUNT_V3, MountProc, Mountbody, Mountres3,
     Mountres3Ok, Mountstat3, Stat1, encode_export,

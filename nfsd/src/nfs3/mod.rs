@@ -3,7 +3,10 @@
 pub mod args;
 pub mod attr;
 pub mod dirlist;
+mod listing;
+mod made;
 pub mod proc;
+mod reply;
 pub mod res;
 pub mod status;
 pub mod types;

@@ -82,6 +82,9 @@ async fn nfs(
 /// # Errors
 /// How the call is to be refused instead; `reply` is as it was before.
 pub async fn call(cx: &Cx, call: &Call<'_>, reply: &mut Reply) -> Result<(), Refusal> {
+    if call.prog == PMAP_PROG && !cx.server.config.portmapper {
+        return Err(Refusal::ProgUnavail);
+    }
     let start = reply.bytes.len();
     let done = dispatch(cx, call, reply).await;
     if done.is_err() {
@@ -118,6 +121,18 @@ pub fn identify(call: &Call<'_>) -> Result<Identity, AuthStat> {
 mod tests {
     use super::*;
     use auth::OpaqueAuth;
+
+    /// Bytes of the future of `run`.
+    fn future_bytes<'a, F: Future>(
+        _run: impl Fn(&'a Cx, &'a Call<'a>, &'a mut Reply) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_call_is_small() {
+        assert!(future_bytes(call) <= 2048, "{}", future_bytes(call));
+    }
 
     #[test]
     fn versions() {

@@ -85,11 +85,15 @@ impl Threads {
                 .name("blocking".into())
                 .spawn(move || work_loop(&inner));
             if spawned.is_err() {
-                self.0
-                    .state
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .threads -= 1;
+                let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.threads -= 1;
+                // Nobody would ever take it: the callers get EAGAIN, or EIO from a closed channel.
+                if state.threads == 0 {
+                    let lost = std::mem::take(&mut state.queue);
+                    drop(state);
+                    drop(lost);
+                    return Err(Errno::EAGAIN);
+                }
             }
         }
         if wake {

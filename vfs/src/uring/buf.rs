@@ -1,15 +1,18 @@
 //! The registered buffer pool: size classes carved out of arenas that are registered with the
 //! ring, so that a payload goes from socket to file, or back, without a copy in user space.
 //!
-//! Arenas are mapped on demand up to a limit set at start; a class that is exhausted makes callers
-//! of [`Pool::get`] wait in line. Memory is zeroed by the kernel once and reused afterwards.
+//! Arenas are mapped on demand up to a limit set at start, of which every class has its first
+//! arena to itself; a class that is exhausted makes callers of [`Pool::get`] wait in line. Memory
+//! is zeroed by the kernel once and reused afterwards.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::ops::{Deref, DerefMut, Range};
+use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use io_uring::Submitter;
 
@@ -30,9 +33,20 @@ pub const LARGEST: usize = CLASSES[CLASSES.len() - 1];
 const ARENA_BYTES: usize = 1 << 20;
 const ARENAS: u32 = 1024;
 
+#[derive(Default)]
 struct Class {
     free: Vec<Raw>,
-    waiting: VecDeque<Waker>,
+    /// Buffers there are, free or not.
+    count: usize,
+    /// Who waits for one, by ticket. The first is woken for every buffer that comes back.
+    waiting: VecDeque<(u64, Waker)>,
+    tickets: u64,
+}
+
+impl Class {
+    fn first_waker(&self) -> Option<Waker> {
+        self.waiting.front().map(|(_, waker)| waker.clone())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -76,10 +90,7 @@ impl Pool {
         if !registered {
             tracing::warn!("registered buffers are not available: plain reads and writes instead");
         }
-        let classes = std::array::from_fn(|_| Class {
-            free: Vec::new(),
-            waiting: VecDeque::new(),
-        });
+        let classes = std::array::from_fn(|_| Class::default());
         Pool(Rc::new(Inner {
             classes: RefCell::new(classes),
             arenas: RefCell::default(),
@@ -96,9 +107,14 @@ impl Pool {
         CLASSES.iter().position(|&c| c >= len)
     }
 
-    /// A buffer for `len` bytes at once, if there is one. Its length is `len`.
+    /// A buffer for `len` bytes at once, if there is one and nobody waits for it. Its length is `len`.
     pub fn try_get(&self, len: usize) -> Option<Buf> {
         let class = Self::class_for(len)?;
+        let free = self.0.classes.borrow()[class].waiting.is_empty();
+        free.then(|| self.take(class, len)).flatten()
+    }
+
+    fn take(&self, class: usize, len: usize) -> Option<Buf> {
         let raw = self.0.classes.borrow_mut()[class].free.pop();
         let raw = match raw {
             Some(raw) => raw,
@@ -119,17 +135,15 @@ impl Pool {
     /// A buffer for `len` bytes, waiting in line for one.
     ///
     /// # Errors
-    /// `EINVAL` above [`LARGEST`].
+    /// `EINVAL` above [`LARGEST`], `ENOMEM` when there is no memory for the first of its class.
     pub async fn get(&self, len: usize) -> crate::Result<Buf> {
         let class = Self::class_for(len).ok_or(crate::Errno::EINVAL)?;
-        std::future::poll_fn(|cx| {
-            if let Some(buf) = self.try_get(len) {
-                return Poll::Ready(Ok(buf));
-            }
-            let mut classes = self.0.classes.borrow_mut();
-            classes[class].waiting.push_back(cx.waker().clone());
-            Poll::Pending
-        })
+        Waiting {
+            pool: self.clone(),
+            class,
+            len,
+            ticket: None,
+        }
         .await
     }
 
@@ -148,13 +162,31 @@ impl Pool {
         self.0.leaked.set(true);
     }
 
-    fn grow(&self, class: usize) -> Option<()> {
+    /// Bytes of one arena of a class.
+    fn arena_len(class: usize) -> usize {
         let size = CLASSES[class];
-        let count = (ARENA_BYTES / size).max(4);
-        let len = (size * count).next_multiple_of(4096);
-        if self.0.mapped.get() + len > self.0.limit {
+        (size * (ARENA_BYTES / size).max(4)).next_multiple_of(4096)
+    }
+
+    /// May a class map another arena? Its first always; more only out of what the others' first
+    /// ones leave, or a class could starve another for good.
+    fn may_grow(&self, class: usize) -> bool {
+        let classes = self.0.classes.borrow();
+        if classes[class].count == 0 {
+            return true;
+        }
+        let unmapped = (0..CLASSES.len()).filter(|&c| classes[c].count == 0);
+        let reserved: usize = unmapped.map(Self::arena_len).sum();
+        self.0.mapped.get() + reserved + Self::arena_len(class) <= self.0.limit
+    }
+
+    fn grow(&self, class: usize) -> Option<()> {
+        if !self.may_grow(class) {
             return None;
         }
+        let size = CLASSES[class];
+        let len = Self::arena_len(class);
+        let count = len / size;
         let arena = Arena::map(len)?;
         let index = self.register_arena(&arena);
         let mut classes = self.0.classes.borrow_mut();
@@ -164,6 +196,7 @@ impl Pool {
             let ptr = unsafe { arena.ptr.cast::<u8>().add(i * size) };
             classes[class].free.push(Raw { ptr, arena: index });
         }
+        classes[class].count += count;
         self.0.mapped.set(self.0.mapped.get() + len);
         self.0.arenas.borrow_mut().push(arena);
         Some(())
@@ -193,6 +226,65 @@ impl Pool {
                 None
             }
             None => None,
+        }
+    }
+}
+
+/// Future of [`Pool::get`].
+struct Waiting {
+    pool: Pool,
+    class: usize,
+    len: usize,
+    ticket: Option<u64>,
+}
+
+impl Future for Waiting {
+    type Output = crate::Result<Buf>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let first = {
+            let classes = this.pool.0.classes.borrow();
+            let front = classes[this.class].waiting.front();
+            front.map(|(ticket, _)| *ticket) == this.ticket
+        };
+        if first {
+            let buf = this.pool.take(this.class, this.len);
+            let none_at_all = this.pool.0.classes.borrow()[this.class].count == 0;
+            if let Some(buf) = buf {
+                return Poll::Ready(Ok(buf));
+            } else if none_at_all {
+                return Poll::Ready(Err(crate::Errno::ENOMEM));
+            }
+        }
+        let mut classes = this.pool.0.classes.borrow_mut();
+        let class = &mut classes[this.class];
+        let waker = cx.waker().clone();
+        let known = class.waiting.iter_mut().find(|w| Some(w.0) == this.ticket);
+        match known {
+            Some(entry) => entry.1 = waker,
+            None => {
+                class.tickets += 1;
+                this.ticket = Some(class.tickets);
+                class.waiting.push_back((class.tickets, waker));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    /// Leaves the line, served or not. The next may have missed a wake-up that went to this one.
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let next = {
+            let mut classes = self.pool.0.classes.borrow_mut();
+            let class = &mut classes[self.class];
+            class.waiting.retain(|(t, _)| *t != ticket);
+            class.first_waker().filter(|_| !class.free.is_empty())
+        };
+        if let Some(waker) = next {
+            waker.wake();
         }
     }
 }
@@ -267,7 +359,7 @@ impl Drop for Buf {
             let mut classes = self.pool.classes.borrow_mut();
             let class = &mut classes[self.class as usize];
             class.free.push(self.raw);
-            class.waiting.pop_front()
+            class.first_waker()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -314,9 +406,9 @@ impl Slice {
         self.buf.registered()
     }
 
-    /// Halves the slice (test builds).
+    /// Halves the slice, to one byte at least (test builds).
     pub(crate) fn halve(&mut self) {
-        self.end = self.start + (self.end - self.start) / 2;
+        self.end = self.start + (self.end - self.start).div_ceil(2);
     }
 }
 

@@ -35,6 +35,15 @@ impl OpenFd {
             installed: std::sync::Mutex::default(),
         }
     }
+
+    /// Remembers a ring once, however often the file is evicted there and comes back.
+    fn installed_by(&self, remote: Arc<Remote>) {
+        let installed = self.installed.lock();
+        let mut installed = installed.unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !installed.iter().any(|known| Arc::ptr_eq(known, &remote)) {
+            installed.push(remote);
+        }
+    }
 }
 
 impl std::os::fd::AsFd for OpenFd {
@@ -201,8 +210,12 @@ impl FixedFiles {
             if entry.pins.get() > 0 || std::mem::take(&mut entry.referenced) {
                 continue;
             }
-            let id = entry.id;
-            table.by_id.remove(&id);
+            if entry.doomed {
+                self.doomed.set(self.doomed.get() - 1);
+            } else {
+                let id = entry.id;
+                table.by_id.remove(&id);
+            }
             table.slots[slot] = None;
             clear(submitter, table, slot as u32);
             return table.free.pop();
@@ -257,11 +270,7 @@ pub fn target(file: &OpenFd) -> Target {
                 doomed: false,
             });
             table.by_id.insert(file.id, slot);
-            let remote = exec::remote();
-            file.installed
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .push(remote);
+            file.installed_by(exec::remote());
             Target::Slot(Pin { slot, pins })
         })
     })

@@ -114,6 +114,8 @@ pub struct Ring {
     policy: IoPolicy,
     kick: Kick,
     message_broken: Cell<bool>,
+    /// The kernel holds the read on the eventfd.
+    eventfd_armed: Cell<bool>,
 }
 
 impl Ring {
@@ -142,6 +144,7 @@ impl Ring {
             threads: config.threads.clone(),
             kick: kick.clone(),
             message_broken: Cell::new(false),
+            eventfd_armed: Cell::new(false),
             ring: RefCell::new(ring),
         };
         this.kick
@@ -283,8 +286,10 @@ impl Ring {
     fn own_completion(&self, user_data: u64, res: i32) {
         match user_data {
             tag::EVENTFD => {
+                self.eventfd_armed.set(false);
                 self.counters.wakes_by_eventfd();
-                if res >= 0 {
+                // Not while shutting down.
+                if res >= 0 && self.kick.ring().is_some() {
                     self.arm_eventfd();
                 }
             }
@@ -303,6 +308,7 @@ impl Ring {
         let sqe = opcode::Read::new(types::Fd(fd), ptr, 8)
             .build()
             .user_data(tag::EVENTFD);
+        self.eventfd_armed.set(true);
         self.push(sqe);
     }
 
@@ -328,8 +334,15 @@ impl Ring {
         for key in keys {
             self.cancel(key);
         }
+        let eventfd = opcode::AsyncCancel::new(tag::EVENTFD).build();
+        self.push(eventfd.user_data(tag::CANCEL));
+        // At least once: messages to other workers may still be in the queue.
+        if self.enter(None).is_ok() {
+            self.reap();
+        }
         let end = std::time::Instant::now() + Duration::from_secs(2);
-        while self.in_flight() > 0 && std::time::Instant::now() < end {
+        while (self.in_flight() > 0 || self.eventfd_armed.get()) && std::time::Instant::now() < end
+        {
             if self.enter(Some(Duration::from_millis(20))).is_err() {
                 break;
             }
@@ -340,6 +353,7 @@ impl Ring {
             tracing::warn!(stuck, "requests stuck in the kernel at shutdown");
             self.inflight.borrow_mut().leak();
             self.pool.leak();
+            self.recv.leak();
         }
     }
 }

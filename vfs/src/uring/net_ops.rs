@@ -1,5 +1,6 @@
 //! Socket operations: multishot accept and recv, gathered sends.
 
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub fn accept(listener: &Arc<OwnedFd>) -> Stream<Accept> {
 pub struct RecvBuf {
     bid: u16,
     len: usize,
+    /// The number means something only on the worker it came to: not `Send`.
+    worker: PhantomData<*const ()>,
 }
 
 impl RecvBuf {
@@ -105,6 +108,7 @@ impl MultiOp for RecvMulti {
             RecvBuf {
                 bid,
                 len: res.max(0) as usize,
+                worker: PhantomData,
             }
         });
         let len = Errno::check(res)?;

@@ -83,10 +83,11 @@ pub async fn run<T: Op>(mut op: T) -> T::Output {
     }
 }
 
-/// A single-shot operation the kernel holds. Dropping it cancels the operation.
+/// A single-shot operation the kernel holds. Dropping it cancels the operation. Its key means
+/// something only on its own worker: not `Send`.
 struct InFlight<T: Op> {
     key: Option<Key>,
-    op: PhantomData<T>,
+    op: PhantomData<*const T>,
 }
 
 impl<T: Op> InFlight<T> {
@@ -145,10 +146,11 @@ pub trait MultiOp: Op {
     fn item(&mut self, res: i32, flags: u32) -> Self::Item;
 }
 
-/// Completions of a multishot operation, in order.
+/// Completions of a multishot operation, in order. Its key means something only on its own worker:
+/// not `Send`.
 pub struct Stream<T: MultiOp> {
     key: Key,
-    op: PhantomData<T>,
+    op: PhantomData<*const T>,
 }
 
 /// Starts a multishot operation.

@@ -92,7 +92,7 @@ impl Personalities {
 /// The personality of `cred` on this worker's ring. The superuser acts as the server itself.
 ///
 /// # Errors
-/// `ENOMEM`, `EPERM` from registering; `EBUSY` when every personality is pinned.
+/// `ENOMEM`, `EPERM` from registering; `EAGAIN` when every personality is pinned.
 pub fn personality(cred: &Cred) -> Result<Personality> {
     exec::with_ring(|ring| {
         let set = &ring.personalities;
@@ -104,7 +104,7 @@ pub fn personality(cred: &Cred) -> Result<Personality> {
         }
         ring.with_submitter(|submitter| {
             if set.len() >= set.limit {
-                let victim = set.victim().ok_or(Errno::EBUSY)?;
+                let victim = set.victim().ok_or(Errno::EAGAIN)?;
                 if let Some(entry) = set.map.borrow_mut().remove(&victim) {
                     submitter.unregister_personality(entry.id)?;
                 }

@@ -23,6 +23,7 @@ pub struct RecvRing {
     count: u16,
     tail: Cell<u16>,
     held: Cell<usize>,
+    leaked: Cell<bool>,
 }
 
 fn layouts(count: u16) -> Option<(Layout, Layout)> {
@@ -51,6 +52,7 @@ impl RecvRing {
             count,
             tail: Cell::new(0),
             held: Cell::new(usize::from(count)),
+            leaked: Cell::new(false),
         };
         // SAFETY: the entries are page aligned, zeroed, and freed only after the ring is gone.
         unsafe {
@@ -63,7 +65,7 @@ impl RecvRing {
     /// The first `len` bytes of a buffer a completion named.
     ///
     /// The caller holds the buffer: between the completion and [`RecvRing::give_back`].
-    pub fn bytes(&self, bid: u16, len: usize) -> &[u8] {
+    pub(crate) fn bytes(&self, bid: u16, len: usize) -> &[u8] {
         let index = usize::from(bid % self.count);
         // SAFETY: index < count and len is clipped: inside the data allocation, which the kernel
         // does not write to while the buffer is not in the ring.
@@ -72,8 +74,8 @@ impl RecvRing {
         }
     }
 
-    /// Returns a buffer to the kernel.
-    pub fn give_back(&self, bid: u16) {
+    /// Returns a buffer to the kernel, once per completion that named it.
+    pub(crate) fn give_back(&self, bid: u16) {
         let tail = self.tail.get();
         let slot = usize::from(tail % self.count);
         // SAFETY: slot < count, bid < count; the kernel reads an entry only after the tail below is
@@ -99,6 +101,11 @@ impl RecvRing {
         self.held.set(self.held.get() + 1);
     }
 
+    /// Keeps the memory for good: a recv is stuck in the kernel.
+    pub(super) fn leak(&self) {
+        self.leaked.set(true);
+    }
+
     /// Buffers taken and not yet given back.
     pub fn outstanding(&self) -> usize {
         self.held.get()
@@ -107,11 +114,14 @@ impl RecvRing {
 
 impl Drop for RecvRing {
     fn drop(&mut self) {
+        if self.leaked.get() {
+            return;
+        }
         let Some((entries_layout, data_layout)) = layouts(self.count) else {
             return;
         };
         // SAFETY: allocated in `register` with these layouts; the ring fd is closed before (field
-        // order in `Ring`) and every recv has ended or was leaked with its buffers' ring.
+        // order in `Ring`) and every recv has ended, else this would be leaked.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), entries_layout);
             dealloc(self.data.as_ptr(), data_layout);

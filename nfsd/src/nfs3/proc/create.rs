@@ -2,12 +2,12 @@
 
 use vfs::{CreateHow, Created};
 
-use super::made::{self, Settle};
 use super::name;
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Create3Args;
 use crate::nfs3::attr::initial_attr;
+use crate::nfs3::made::{self, Settle};
 use crate::nfs3::status::Nfsstat3;
 use crate::nfs3::types::Createhow3;
 use crate::xdr::XdrError;

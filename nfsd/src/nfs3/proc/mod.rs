@@ -1,4 +1,4 @@
-//! The procedures of NFS version 3: their table, and what they share.
+//! The procedures of NFS version 3: their table.
 
 mod access;
 mod commit;
@@ -7,9 +7,7 @@ mod fsinfo;
 mod fsstat;
 mod getattr;
 mod link;
-mod listing;
 mod lookup;
-mod made;
 mod mkdir;
 mod mknod;
 mod pathconf;
@@ -24,19 +22,14 @@ mod setattr;
 mod symlink;
 mod write;
 
-use std::sync::Arc;
-
 use bitflags::bitflags;
-use vfs::{File, Name};
 
 use super::Proc3;
 use super::args::*;
-use super::attr::post_op;
-use super::status::{Nfsstat3, restrict};
-use super::types::{Filename3, PostOpAttr, WccData};
-use crate::cx::{Cx, Opened, Reply};
+use super::reply::{attributes, failed, name, put_failed, settle, unchanged};
+use crate::cx::{Cx, Reply};
 use crate::rpc::msg::Refusal;
-use crate::xdr::{Dec, Encode, Res, XdrError};
+use crate::xdr::Dec;
 
 bitflags! {
     /// What is special about a procedure.
@@ -59,9 +52,20 @@ pub struct Row {
     pub flags: Flags,
 }
 
-/// The table: procedure, its argument type and module, its flags.
+/// Awaits a procedure as a part of the request's own future, or, if `large`, in one of its own: every
+/// request takes the memory of the largest of its parts.
+macro_rules! part {
+    (small $run:expr) => {
+        $run.await
+    };
+    (large $run:expr) => {
+        Box::pin($run).await
+    };
+}
+
+/// The table: size, procedure, its argument type and module, its flags.
 macro_rules! procs {
-    ($($procedure:ident $args:ident $module:ident $($flag:ident)*;)*) => {
+    ($($size:ident $procedure:ident $args:ident $module:ident $($flag:ident)*;)*) => {
         /// Every procedure but NULL, in order of their numbers.
         pub const ROWS: &[Row] = &[
             $(Row {
@@ -87,7 +91,7 @@ macro_rules! procs {
                 Some(Proc3::Null) => Ok(()),
                 $(Some(Proc3::$procedure) => {
                     let args = args.get::<$args<'_>>()?;
-                    $module::run(cx, args, reply).await
+                    part!($size $module::run(cx, args, reply))
                 })*
             };
             done.map_err(|_| Refusal::SystemErr)
@@ -96,27 +100,27 @@ macro_rules! procs {
 }
 
 procs! {
-    Getattr Getattr3Args getattr;
-    Setattr Setattr3Args setattr MODIFIES CACHED;
-    Lookup Lookup3Args lookup;
-    Access Access3Args access;
-    Readlink Readlink3Args readlink;
-    Read Read3Args read;
-    Write Write3Args write MODIFIES CACHED;
-    Create Create3Args create MODIFIES CACHED;
-    Mkdir Mkdir3Args mkdir MODIFIES CACHED;
-    Symlink Symlink3Args symlink MODIFIES CACHED;
-    Mknod Mknod3Args mknod MODIFIES CACHED;
-    Remove Remove3Args remove MODIFIES CACHED;
-    Rmdir Rmdir3Args rmdir MODIFIES CACHED;
-    Rename Rename3Args rename MODIFIES CACHED;
-    Link Link3Args link MODIFIES CACHED;
-    Readdir Readdir3Args readdir;
-    Readdirplus Readdirplus3Args readdirplus;
-    Fsstat Fsstat3Args fsstat;
-    Fsinfo Fsinfo3Args fsinfo;
-    Pathconf Pathconf3Args pathconf;
-    Commit Commit3Args commit;
+    small Getattr Getattr3Args getattr;
+    large Setattr Setattr3Args setattr MODIFIES CACHED;
+    small Lookup Lookup3Args lookup;
+    small Access Access3Args access;
+    small Readlink Readlink3Args readlink;
+    small Read Read3Args read;
+    small Write Write3Args write MODIFIES CACHED;
+    large Create Create3Args create MODIFIES CACHED;
+    large Mkdir Mkdir3Args mkdir MODIFIES CACHED;
+    large Symlink Symlink3Args symlink MODIFIES CACHED;
+    large Mknod Mknod3Args mknod MODIFIES CACHED;
+    large Remove Remove3Args remove MODIFIES CACHED;
+    large Rmdir Rmdir3Args rmdir MODIFIES CACHED;
+    large Rename Rename3Args rename MODIFIES CACHED;
+    large Link Link3Args link MODIFIES CACHED;
+    small Readdir Readdir3Args readdir;
+    small Readdirplus Readdirplus3Args readdirplus;
+    small Fsstat Fsstat3Args fsstat;
+    small Fsinfo Fsinfo3Args fsinfo;
+    small Pathconf Pathconf3Args pathconf;
+    small Commit Commit3Args commit;
 }
 
 /// The row of a procedure; none for NULL and for what is not a procedure.
@@ -124,51 +128,10 @@ pub fn row(proc: u32) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.procedure.wire() == proc)
 }
 
-/// A failed procedure's results.
-fn failed<T, F>(procedure: Proc3, status: Nfsstat3, fail: F) -> Res<Nfsstat3, T, F> {
-    Res::Fail(restrict(procedure, status), fail)
-}
-
-/// Appends a failed procedure's results.
-fn put_failed(
-    procedure: Proc3,
-    status: Nfsstat3,
-    fail: impl Encode,
-    reply: &mut Reply,
-) -> Result<(), XdrError> {
-    reply.put(&failed::<(), _>(procedure, status, fail))
-}
-
-/// A name out of the arguments.
-fn name(name: Filename3<'_>) -> Result<Name, Nfsstat3> {
-    Ok(Name::new(name.0)?)
-}
-
-/// Attributes for the reply of a procedure that did not get to them.
-async fn attributes(cx: &Cx, opened: &Opened) -> PostOpAttr {
-    let attr = cx.server.vfs.getattr(&opened.file).await.ok();
-    post_op(&opened.file, attr.as_ref())
-}
-
-/// The same of a procedure that did not get to change anything.
-async fn unchanged(cx: &Cx, opened: &Opened) -> WccData {
-    WccData {
-        before: None,
-        after: attributes(cx, opened).await,
-    }
-}
-
-/// On `sync` exports (exports(5)) changes of these files are on stable storage before the reply.
-async fn settle(cx: &Cx, opened: &Opened, files: &[&Arc<File>]) -> Result<(), Nfsstat3> {
-    if !opened.options.is_async() {
-        cx.server.vfs.settle(files).await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nfs3::status::{Nfsstat3, permitted, restrict};
 
     #[test]
     fn the_table_is_complete_and_in_order() {
@@ -176,6 +139,51 @@ mod tests {
         assert_eq!(listed, (1..=21).collect::<Vec<u32>>());
         assert!(row(0).is_none() && row(22).is_none());
         assert!(Proc3::from_wire(22).is_none());
+    }
+
+    /// Bytes of the future of `run`.
+    fn future_bytes<'a, F: Future>(
+        _run: impl Fn(&'a Cx, u32, Dec<'a>, &'a mut Reply) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_is_small() {
+        assert!(future_bytes(dispatch) <= 2048, "{}", future_bytes(dispatch));
+    }
+
+    #[test]
+    fn every_procedure_answers_only_what_it_may() {
+        for procedure in ROWS.iter().map(|row| row.procedure) {
+            for status in Nfsstat3::ALL.iter().copied() {
+                let answered = restrict(procedure, status);
+                assert!(permitted(procedure, answered), "{procedure} {status}");
+                let kept = answered == status;
+                assert_eq!(kept, permitted(procedure, status), "{procedure} {status}");
+            }
+        }
+        for (procedure, status, answered) in [
+            (Proc3::Getattr, Nfsstat3::Nospc, Nfsstat3::Io),
+            (Proc3::Readlink, Nfsstat3::Perm, Nfsstat3::Acces),
+            (Proc3::Access, Nfsstat3::Rofs, Nfsstat3::Acces),
+            (Proc3::Write, Nfsstat3::NotSync, Nfsstat3::Inval),
+            (Proc3::Mkdir, Nfsstat3::Fbig, Nfsstat3::Nospc),
+            (Proc3::Read, Nfsstat3::Noent, Nfsstat3::Stale),
+        ] {
+            assert_eq!(
+                restrict(procedure, status),
+                answered,
+                "{procedure} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_of_the_file_system_that_are_not_the_kernels() {
+        assert_eq!(Nfsstat3::from(vfs::NOT_SYNC), Nfsstat3::NotSync);
+        assert_eq!(Nfsstat3::from(vfs::BAD_COOKIE), Nfsstat3::BadCookie);
+        assert_eq!(Nfsstat3::from(vfs::Errno::EROFS), Nfsstat3::Rofs);
     }
 
     #[test]

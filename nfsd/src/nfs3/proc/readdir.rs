@@ -1,10 +1,10 @@
 //! READDIR: names in a directory (RFC 1813 3.3.16).
 
-use super::listing::{self, Wanted};
 use crate::cx::{Cx, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Readdir3Args;
 use crate::nfs3::dirlist::Entry3;
+use crate::nfs3::listing::{self, Wanted};
 use crate::nfs3::types::Filename3;
 use crate::xdr::XdrError;
 

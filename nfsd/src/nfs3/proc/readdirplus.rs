@@ -1,11 +1,11 @@
 //! READDIRPLUS: names in a directory with attributes and handles (RFC 1813 3.3.17).
 
-use super::listing::{self, Wanted};
 use crate::cx::{Cx, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Readdirplus3Args;
 use crate::nfs3::attr::fattr;
 use crate::nfs3::dirlist::Entryplus3;
+use crate::nfs3::listing::{self, Wanted};
 use crate::nfs3::status::Nfsstat3;
 use crate::nfs3::types::{Filename3, NfsFh3};
 use crate::xdr::XdrError;

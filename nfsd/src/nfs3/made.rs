@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vfs::{Attr, Created, File};
 
-use super::{put_failed, settle, unchanged};
+use super::reply::{put_failed, settle, unchanged};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::attr::{fattr, wcc_data};

@@ -3,7 +3,7 @@
 
 use vfs::{DirEntry, DirPage};
 
-use super::{attributes, put_failed};
+use super::reply::{attributes, put_failed};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::attr::post_op;
@@ -137,7 +137,7 @@ mod tests {
 
     fn page(names: u64, eof: bool) -> DirPage {
         let entry = |n: u64| DirEntry {
-            name: format!("name{n:04}").into_bytes(),
+            name: format!("name{n:04}").into_bytes().into(),
             fileid: n,
             cookie: n + 100,
             node: None,
