@@ -117,7 +117,7 @@ impl Vfs {
         };
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
         let handle = sys::name_to_handle((*fd).as_fd(), c"")?;
-        let file = match self.table.get(mount, &handle) {
+        let file = match self.table.get(mount.fsid, &handle) {
             Some(file) => file,
             None => self
                 .table

@@ -129,11 +129,6 @@ impl Mount {
         Self::from_fd(fd, true, None)
     }
 
-    /// What tells mounts apart: with and without what is mounted below, one file system is two.
-    pub fn key(&self) -> (u64, bool) {
-        (self.fsid, self.cross)
-    }
-
     /// The NFS fsid of a file on this mount: btrfs subvolumes count their inodes separately.
     pub fn fsid_of(&self, attr: &Attr) -> u64 {
         if attr.dev == self.dev {

@@ -60,7 +60,7 @@ pub struct VfsConfig {
 pub struct Vfs {
     /// Files held open.
     pub table: Arc<FileTable>,
-    mounts: RwLock<BTreeMap<(u64, bool), Arc<Mount>>>,
+    mounts: RwLock<BTreeMap<u64, Arc<Mount>>>,
     pub(crate) verifier: Arc<Verifier>,
 }
 
@@ -74,11 +74,11 @@ impl Vfs {
         })
     }
 
-    /// Makes a mount known by its [`Mount::key`]; one already known under it stays and learns the way to the
+    /// Makes a mount known by its fsid; one already known under it stays and learns the way to the
     /// new one's root.
     pub fn add_mount(&self, mount: Mount) -> Arc<Mount> {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        match mounts.entry(mount.key()) {
+        match mounts.entry(mount.fsid) {
             Entry::Occupied(known) => {
                 known.get().add_view(mount);
                 known.get().clone()
@@ -87,12 +87,12 @@ impl Vfs {
         }
     }
 
-    /// A mount that lies below others and goes on below, by its fsid.
-    pub fn mount_below(&self, fsid: u64) -> Option<Arc<Mount>> {
+    /// A mount by its fsid.
+    pub fn mount(&self, fsid: u64) -> Option<Arc<Mount>> {
         self.mounts
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&(fsid, true))
+            .get(&fsid)
             .cloned()
     }
 
@@ -124,7 +124,7 @@ impl Vfs {
     /// # Errors
     /// `ESTALE` when it is gone.
     pub async fn file(&self, mount: &Arc<Mount>, handle: KernelHandle) -> Result<Arc<File>> {
-        if let Some(file) = self.table.get(mount, &handle) {
+        if let Some(file) = self.table.get(mount.fsid, &handle) {
             return Ok(file);
         }
         let opener = mount.clone();
