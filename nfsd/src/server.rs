@@ -75,7 +75,7 @@ impl Shared {
     pub fn mount_of(&self, export: u32, fsid: u64) -> Option<Arc<Mount>> {
         match self.roots.load().get(&export) {
             Some(root) if root.mount.fsid == fsid => Some(root.mount.clone()),
-            Some(root) if root.mount.cross => self.vfs.mount(fsid),
+            Some(root) if root.mount.cross => self.vfs.crossed(fsid),
             _ => None,
         }
     }
