@@ -20,14 +20,10 @@ pub fn open(
     key: &HandleKey,
     found: &mut Findings,
 ) -> HashMap<u32, Root> {
-    // One file system is one mount to the VFS, whatever the exports on it: who may cross into what is
-    // mounted below is decided by the options of the request's export.
-    let options = table.exports().iter().flat_map(|e| &e.clients);
-    let cross = options.into_iter().any(|(_, options)| options.crossmnt());
     let mut roots = HashMap::new();
     for export in table.exports() {
         let value = export.path.display().to_string();
-        match open_one(vfs, export, cross) {
+        match open_one(vfs, export) {
             Ok(root) => {
                 if root.mount.volatile {
                     let fix = "add fsid=NUMBER to its options to keep handles over a remount";
@@ -61,8 +57,10 @@ fn at(value: &str) -> Place<'_> {
     }
 }
 
-fn open_one(vfs: &Arc<Vfs>, export: &Export, cross: bool) -> Result<Root, (String, &'static str)> {
+fn open_one(vfs: &Arc<Vfs>, export: &Export) -> Result<Root, (String, &'static str)> {
+    let mut cross = false;
     for (_, options) in &export.clients {
+        cross |= options.crossmnt();
         check_mountpoint(export, options.mountpoint.as_ref())?;
     }
     let fsid = export.fsid.and_then(|f| f.identity());

@@ -75,7 +75,7 @@ impl Shared {
     pub fn mount_of(&self, export: u32, fsid: u64, crossmnt: bool) -> Option<Arc<Mount>> {
         match self.roots.load().get(&export) {
             Some(root) if root.mount.fsid == fsid => Some(root.mount.clone()),
-            Some(_) if crossmnt => self.vfs.mount(fsid),
+            Some(_) if crossmnt => self.vfs.crossed(fsid),
             _ => None,
         }
     }
@@ -102,7 +102,7 @@ impl Shared {
         let kept = self.roots.load_full();
         self.vfs.retain_mounts(|m| {
             kept.values()
-                .any(|r| r.mount.fsid == m.fsid || r.mount.cross)
+                .any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
         });
         let warnings = if found.is_empty() {
             String::new()

@@ -203,13 +203,20 @@ fn clients_not_named() {
 /// export's options, and leads nowhere else.
 #[test]
 fn exports_on_one_file_system() {
+    let outer = "@DIR@/outer *(ro,insecure,no_root_squash)";
+    let inner = "@DIR@/outer/inner *(rw,insecure,no_root_squash)";
+    let beside = "@DIR@/beside *(rw,insecure,no_root_squash)";
+    // Which one the server comes to know first must not matter.
+    for exports in [[outer, inner, beside], [beside, inner, outer]] {
+        one_file_system(&exports.join("\n"));
+    }
+}
+
+fn one_file_system(exports: &str) {
     let dir = fresh_dir();
     for name in ["outer/inner/deep", "beside"] {
         std::fs::create_dir_all(dir.path().join(name)).expect("mkdir");
     }
-    let exports = "@DIR@/outer *(ro,insecure,no_root_squash)\n\
-        @DIR@/outer/inner *(rw,insecure,no_root_squash)\n\
-        @DIR@/beside *(rw,insecure,no_root_squash)";
     let server = Setup::exports(exports).start_in(dir);
     let mut client = server.client();
     let at = |name: &str| server.dir().join(name);
@@ -258,6 +265,14 @@ fn file_systems_below() {
     if !need::have("file_systems_below", &[LOOP]) {
         return;
     }
+    let cross = "@DIR@/cross *(rw,insecure,no_root_squash,crossmnt)";
+    let plain = "@DIR@/plain *(rw,insecure,no_root_squash)";
+    for exports in [[cross, plain], [plain, cross]] {
+        with_and_without(&exports.join("\n"));
+    }
+}
+
+fn with_and_without(exports: &str) {
     let dir = fresh_dir();
     for name in ["cross/disk", "plain/disk"] {
         std::fs::create_dir_all(dir.path().join(name)).expect("mkdir");
@@ -268,8 +283,6 @@ fn file_systems_below() {
     for disk in &mounted {
         std::fs::write(disk.dir().join("on-disk"), "x").expect("a file");
     }
-    let exports = "@DIR@/cross *(rw,insecure,no_root_squash,crossmnt)\n\
-        @DIR@/plain *(rw,insecure,no_root_squash)";
     let mut server = Setup::exports(exports).start_in(dir);
     let mut client = server.client();
     let at = |server: &TestServer, name: &str| server.dir().join(name);

@@ -261,10 +261,10 @@ fn exclusive_replays() {
             age.is_ok_and(|age| age.as_secs() < 3600),
             "mtime is used as a verifier"
         );
-        client
-            .write(&first.fh, 0, b"x", StableHow::Unstable)
-            .expect("WRITE");
         client.read(&first.fh, 0, 1).expect("READ");
+        client
+            .setattr(&first.fh, mode(0o640), None)
+            .expect("SETATTR");
         drop(client);
         server.kill9();
         server.start_again();
@@ -274,6 +274,12 @@ fn exclusive_replays() {
             .expect("CREATE");
         assert_eq!(again.fh, first.fh);
         let refused = client.create(&root, b"lock", exclusive([0; 8]));
+        assert_eq!(refused.status(), Nfsstat3::Exist);
+        // Once it has data, it is in use: whoever asks again comes too late.
+        client
+            .write(&first.fh, 0, b"x", StableHow::Unstable)
+            .expect("WRITE");
+        let refused = client.create(&root, b"lock", exclusive(verf));
         assert_eq!(refused.status(), Nfsstat3::Exist);
         // A file made otherwise is not one made with any verifier.
         client.new_file(&root, b"plain", 0o644);

@@ -81,7 +81,11 @@ fn small_budgets_get_through() {
                 continue;
             };
             assert_eq!(attr.fileid, entry.fileid);
-            let file = t.vfs.file(&t.root.mount, (*handle).clone()).await.expect("its handle");
+            let file = t
+                .vfs
+                .file(&t.root.mount, (*handle).clone())
+                .await
+                .expect("its handle");
             assert_eq!(
                 t.vfs.getattr(&file).await.expect("attr").fileid,
                 attr.fileid
