@@ -218,7 +218,7 @@ fn idle_streams_see_what_was_added() {
 }
 
 fn is_btrfs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as i64 == 0x9123_683E)
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == 0x9123_683E)
 }
 
 #[test]
