@@ -1,1 +1,16 @@
 //! One integration binary.
+
+/// Every wire type against rpcgen C, libtirpc, nfs3_types and xdr-codec.
+mod codec;
+/// SIGKILL and power loss in the middle of work.
+mod crash;
+/// The real Linux NFS client, in user-mode Linux, against the server.
+mod kernel;
+/// Every NFSv3 procedure with the raw client: success, errors, attributes, handles, exports, full disks.
+mod nfs3;
+/// The public suites pjdfstest and fsx through the kernel client.
+mod pjdfstest;
+/// ONC RPC over TCP with the raw client: refusals, records, retransmissions, programs, connections.
+mod rpc;
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
+mod work;

@@ -1,17 +1,29 @@
 //! What all workers of a running server share, and the server's life from start to drain.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use vfs::{Mount, Vfs};
+use vfs::exec::{self, Remote};
+use vfs::sys::{self, Signal};
+use vfs::uring::{Counters, IoPolicy, RingConfig, blocking};
+use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
-use crate::config::ServeSettings;
+use crate::config::{self, Config, ExportSource, ServeSettings, mount_command};
+use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
-use crate::export::names::Names;
+use crate::export::names::{Names, SystemResolver};
 use crate::fh::HandleKey;
+use crate::finding::Findings;
 use crate::groups::Groups;
+use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::rpc::drc::Drc;
+use crate::rpc::rpcbind;
+use crate::{metrics, roots, worker};
 
 /// Shared by all workers.
 pub struct Shared {
@@ -21,6 +33,8 @@ pub struct Shared {
     pub exports: ArcSwap<ExportTable>,
     /// Grows with every change of `exports`.
     pub generation: AtomicU64,
+    /// Root directory of each export.
+    pub roots: ArcSwap<HashMap<u32, Root>>,
     /// Seals file handles.
     pub key: HandleKey,
     /// Host names of peers.
@@ -33,27 +47,374 @@ pub struct Shared {
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
     pub port: u16,
+    /// When the server started, on the monotonic clock.
+    pub started: Instant,
+    /// No new connections, no new requests.
+    pub stopping: AtomicBool,
+    /// The daemon's configuration.
+    pub config: Config,
+    /// Worker mailboxes.
+    pub remotes: Vec<Arc<Remote>>,
+    /// Open connections of each worker.
+    pub connections: worker::Connections,
+    /// Each worker's counters.
+    pub counters: Mutex<Vec<Arc<Counters>>>,
+}
+
+/// Where an export begins.
+#[derive(Clone)]
+pub struct Root {
+    /// Its file system.
+    pub mount: Arc<Mount>,
+    /// Its directory there.
+    pub handle: KernelHandle,
 }
 
 impl Shared {
-    /// The mount an export's handle may lead to.
-    pub fn mount_of(&self, _export: u32, fsid: u64) -> Option<Arc<Mount>> {
-        self.vfs.mount(fsid)
+    /// The mount a handle of an export leads to: the export's own, or with `crossmnt` one below it.
+    pub fn mount_of(&self, export: u32, fsid: u64, crossmnt: bool) -> Option<Arc<Mount>> {
+        match self.roots.load().get(&export) {
+            Some(root) if root.mount.fsid == fsid => Some(root.mount.clone()),
+            Some(_) if crossmnt => self.vfs.crossed(fsid),
+            _ => None,
+        }
+    }
+
+    /// Where an export begins.
+    pub fn root_of(&self, export: u32) -> Option<Root> {
+        self.roots.load().get(&export).cloned()
+    }
+
+    /// Puts a new table of exports in force. Requests in flight keep what they matched.
+    ///
+    /// # Errors
+    /// The findings, when an export cannot be served; the old table stays in force.
+    pub fn replace_exports(&self, table: ExportTable) -> Result<String, String> {
+        let mut found = Findings::new();
+        let roots = roots::open(&self.vfs, &table, &self.key, &mut found);
+        if found.has_errors() {
+            return Err(found.to_string());
+        }
+        let count = table.exports().len();
+        self.roots.store(Arc::new(roots));
+        self.exports.store(Arc::new(table));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let kept = self.roots.load_full();
+        self.vfs.retain_mounts(|m| {
+            kept.values()
+                .any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
+        });
+        let warnings = if found.is_empty() {
+            String::new()
+        } else {
+            format!("{found}\n")
+        };
+        Ok(format!("{warnings}{count} exported\n"))
     }
 }
 
 /// Why the server ended or could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// This build has no server in it.
-    #[error("this build cannot serve yet")]
-    NotBuilt,
+    /// A step of the start failed.
+    #[error("{what}: {error}")]
+    Start {
+        /// What was tried.
+        what: String,
+        /// How it failed.
+        error: vfs::Errno,
+    },
+    /// Exports that cannot be served.
+    #[error("{0}")]
+    Exports(String),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// `--rpcbind` was asked for and failed.
+    #[error("registering with rpcbind: {0}")]
+    Rpcbind(#[from] rpcbind::RpcbindError),
+    /// The kernel has no usable io_uring.
+    #[error(
+        "io_uring: {0}; ringnfs needs Linux 6.1 with io_uring enabled (sysctl kernel.io_uring_disabled=0)"
+    )]
+    Uring(vfs::Errno),
+}
+
+fn step<T>(
+    what: impl Into<String>,
+    result: Result<T, impl Into<vfs::Errno>>,
+) -> Result<T, ServeError> {
+    result.map_err(|e| ServeError::Start {
+        what: what.into(),
+        error: e.into(),
+    })
 }
 
 /// Serves until told to stop.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(_settings: ServeSettings) -> Result<(), ServeError> {
-    Err(ServeError::NotBuilt)
+pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
+    sys::block_signals();
+    step("becoming uid 0", sys::become_superuser())?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let descriptors = raise_descriptor_limit();
+    let ServeSettings {
+        mut config,
+        listen,
+        exports,
+        table,
+    } = settings;
+    let threads = match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n as usize,
+    };
+    // A file takes up to three descriptors, a connection one.
+    let files = descriptors.saturating_sub(u64::from(config.limits.connections)) / 4;
+    config.limits.open_files = config
+        .limits
+        .open_files
+        .min(u32::try_from(files).unwrap_or(u32::MAX))
+        .max(256);
+    step(
+        "making the state directory",
+        std::fs::create_dir_all(&config.state_dir),
+    )?;
+    let key = step("reading the handle key", load_key(&config.state_dir))?;
+    let listening = listener::bind(&listener::with_portmapper(&listen, config.portmapper))?;
+    let remotes = (0..threads).map(Remote::new).collect::<Result<Vec<_>, _>>();
+    let shared = Arc::new(Shared {
+        vfs: Vfs::new(&VfsConfig {
+            open_files: config.limits.open_files as usize,
+            verifier_seed: random_u64(),
+        }),
+        exports: ArcSwap::default(),
+        generation: AtomicU64::new(1),
+        roots: ArcSwap::default(),
+        key,
+        names: step(
+            "starting name lookups",
+            Names::start(Arc::new(SystemResolver)),
+        )?,
+        groups: config.manage_gids.then(Groups::default),
+        drc: Drc::new(crate::rpc::drc::Limits::default()),
+        io_max: 1 << 20,
+        port: listening
+            .first()
+            .map_or(config::NFS_PORT, |l| l.addr.port()),
+        started: exec::now(),
+        stopping: AtomicBool::new(false),
+        connections: worker::Connections::new(threads),
+        remotes: step("making worker mailboxes", remotes)?,
+        counters: Mutex::default(),
+        config,
+    });
+    let said = shared.replace_exports(table).map_err(ServeError::Exports)?;
+    tracing::info!("{}", said.trim_end());
+    serve(&shared, listening, exports, threads)
+}
+
+fn serve(
+    shared: &Arc<Shared>,
+    listening: Vec<Listening>,
+    exports: ExportSource,
+    threads: usize,
+) -> Result<(), ServeError> {
+    let config = &shared.config;
+    let _control = start_control(shared, exports.clone())?;
+    let addresses: Vec<_> = listening.iter().map(|l| l.addr).collect();
+    let pool = blocking::Threads::new((4 * threads).max(16), 16 << 10);
+    let (ready, started) = mpsc::channel();
+    let workers: Vec<_> = (0..threads)
+        .map(|index| {
+            let ring = RingConfig {
+                pool_bytes: (config.limits.buffers_bytes as usize / threads).max(16 << 20),
+                policy: match config.io_policy {
+                    config::IoPolicy::Ring => IoPolicy::Ring,
+                    config::IoPolicy::Adaptive => IoPolicy::Adaptive,
+                },
+                threads: pool.clone(),
+                ..RingConfig::default()
+            };
+            // Connections are accepted in one place and dealt out, so that none of the workers gets
+            // most of them by chance.
+            let listening = if index == 0 {
+                listening.clone()
+            } else {
+                Vec::new()
+            };
+            worker::start(shared.clone(), index, ring, listening, ready.clone())
+        })
+        .collect();
+    drop(ready);
+    for _ in 0..threads {
+        // A worker that ended without a word has logged why.
+        let result = started.recv().unwrap_or(Err(vfs::Errno::EIO));
+        result.map_err(ServeError::Uring)?;
+    }
+    announce(shared, &addresses);
+    let registration = config
+        .rpcbind
+        .then(|| rpcbind::register(&addresses))
+        .transpose()?;
+    notify_systemd("READY=1");
+    while sys::wait_signal() == Signal::Reload {
+        match reload(shared, &exports) {
+            Ok(said) => tracing::info!("reloaded: {}", said.trim_end()),
+            Err(why) => tracing::error!("not reloaded: {why}"),
+        }
+    }
+    notify_systemd("STOPPING=1");
+    if let Some(Err(error)) = registration.map(rpcbind::Registration::remove) {
+        tracing::warn!(%error, "cannot unregister");
+    }
+    drain(shared, workers, config.timeouts.drain);
+    Ok(())
+}
+
+/// Lets requests in flight finish, for a bounded time, then ends the process whatever is stuck.
+fn drain(shared: &Arc<Shared>, workers: Vec<std::thread::JoinHandle<()>>, patience: Duration) {
+    tracing::info!(
+        "stopping: requests in flight have {} s",
+        patience.as_secs_f32()
+    );
+    shared.stopping.store(true, Ordering::Release);
+    for remote in &shared.remotes {
+        remote.post(worker::begin_drain);
+    }
+    let (done, finished) = mpsc::channel();
+    std::thread::spawn(move || {
+        workers.into_iter().for_each(|w| drop(w.join()));
+        let _ = done.send(());
+    });
+    // The workers keep the bound themselves; this one is for a worker that does not come back.
+    match finished.recv_timeout(patience + Duration::from_secs(5)) {
+        Ok(()) => tracing::info!("stopped"),
+        Err(_) => tracing::warn!("stopped with requests stuck in the kernel"),
+    }
+}
+
+fn reload(shared: &Shared, exports: &ExportSource) -> Result<String, String> {
+    let mut found = Findings::new();
+    let table = exports.load(&SystemResolver, &mut found);
+    if found.has_errors() {
+        return Err(found.to_string());
+    }
+    shared.replace_exports(table)
+}
+
+fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control, ServeError> {
+    let server = shared.clone();
+    let handler = move |verb: &str| match verb {
+        "reload" => reload(&server, &exports),
+        "stats" => Ok(metrics::text(&server)),
+        "stats json" => Ok(metrics::json(&server)),
+        other => Err(format!("unknown request {other:?}")),
+    };
+    Ok(Control::start(&shared.config.runtime_dir, handler)?)
+}
+
+/// Prints how to mount what is exported, and what the kernel made us do without.
+fn announce(shared: &Shared, addresses: &[std::net::SocketAddr]) {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    let mut out = std::io::stdout().lock();
+    for export in shared.exports.load().exports() {
+        for address in addresses.iter().filter(|a| a.port() != PORTMAPPER_PORT) {
+            let _ = writeln!(out, "{}", mount_command(*address, &host, &export.path));
+        }
+    }
+    let _ = out.flush();
+    for address in addresses {
+        tracing::info!(%address, workers = shared.remotes.len(), "serving");
+    }
+}
+
+/// systemd's readiness protocol (`sd_notify(3)`); nothing happens outside systemd.
+fn notify_systemd(state: &str) {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let bytes = path.as_encoded_bytes();
+    let address = match bytes.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = UnixDatagram::unbound()
+        .and_then(|s| address.and_then(|a| s.send_to_addr(state.as_bytes(), &a)));
+    if let Err(e) = sent {
+        tracing::debug!(error = %e, "systemd was not notified");
+    }
+}
+
+/// As many descriptors as this process may have.
+fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let ceiling = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let ceiling = ceiling
+        .and_then(|s| s.trim().parse::<u64>().ok())
+        .unwrap_or(1 << 20);
+    for want in [ceiling, now.maximum.unwrap_or(ceiling)] {
+        if setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(want),
+                maximum: Some(want),
+            },
+        )
+        .is_ok()
+        {
+            return want;
+        }
+    }
+    now.current.unwrap_or(1024)
+}
+
+fn random_u64() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        // Without the kernel's random numbers, time still tells two starts apart.
+        let since = exec::wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        since.map_or(1, |d| d.as_nanos() as u64)
+    })
+}
+
+/// The key of file handles: made once, then the same for ever, readable by nobody else.
+fn load_key(state_dir: &Path) -> std::io::Result<HandleKey> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = state_dir.join("handle.key");
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let key = <[u8; 16]>::try_from(bytes.as_slice())
+                .map_err(|_| std::io::Error::other(format!("{}: not 16 bytes", path.display())))?;
+            return Ok(HandleKey::new(key));
+        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        Err(_) => {}
+    }
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(std::io::Error::other)?;
+    let fresh = state_dir.join("handle.key.new");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, &path)?;
+    std::fs::File::open(state_dir)?.sync_all()?;
+    Ok(HandleKey::new(key))
+}
+
+/// Registers a worker's counters.
+pub(crate) fn add_counters(shared: &Shared, counters: Arc<Counters>) {
+    shared
+        .counters
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(counters);
 }

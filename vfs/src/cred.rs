@@ -4,6 +4,8 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 /// Most supplementary groups one credential may carry (`setgroups(2)` `NGROUPS_MAX`).
 pub const GROUPS_MAX: usize = 65_536;
 
@@ -25,8 +27,9 @@ impl Cred {
         let mut groups = groups[..groups.len().min(GROUPS_MAX)].to_vec();
         groups.sort_unstable();
         groups.dedup();
+        let hash = FixedState::default().hash_one((uid, gid, &groups));
         Cred(Arc::new(Ids {
-            hash: foldhash::fast::FixedState::default().hash_one((uid, gid, &groups)),
+            hash,
             uid,
             gid,
             groups: groups.into(),

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, StatxFlags};
 
@@ -11,8 +11,11 @@ use crate::access::{Need, check};
 use crate::attr::Attr;
 use crate::cred::Cred;
 use crate::errno::{BAD_COOKIE, Errno, Result};
+use crate::exec;
 use crate::file::File;
+use crate::listing::{ENTRIES_MAX, Known, RecentAttr};
 use crate::sys::{self, KernelHandle};
+use crate::table::FileTable;
 use crate::uring::blocking;
 use crate::uring::counters::Call;
 use crate::uring::fixed::OpenFd;
@@ -22,13 +25,13 @@ use crate::vfs::Vfs;
 #[derive(Clone, Debug)]
 pub struct DirEntry {
     /// Name, bytes.
-    pub name: Vec<u8>,
+    pub name: Arc<[u8]>,
     /// Inode number.
     pub fileid: u64,
     /// Where to go on after this entry.
     pub cookie: u64,
     /// Handle and attributes, when asked for; none for `..`, mount points, and what vanished.
-    pub node: Option<(KernelHandle, Attr)>,
+    pub node: Option<(Arc<KernelHandle>, Attr)>,
 }
 
 /// Entries in directory order.
@@ -111,15 +114,83 @@ impl Vfs {
         }
         // Attributes of names are for those who may look them up.
         let plus = plus && check(dir, attr, cred, Need::Search).await.is_ok();
-        let reader = dir.clone();
-        blocking::run(&Cred::root(), Call::Getdents, move || {
+        if let Some(page) = self.remembered(dir, attr, cookie, bytes, plus).await? {
+            return Ok(page);
+        }
+        let (reader, table) = (dir.clone(), self.table.clone());
+        let root = Cred::root();
+        let page = blocking::run(&root, Call::Getdents, move || {
             let stream = take_stream(&reader)?;
-            let page = read_page(&reader, &stream, cookie, bytes, plus);
+            let page = read_page(&reader, &stream, cookie, bytes, plus, &table);
             put_stream(&reader, stream);
             page
-        })
-        .await
+        });
+        let (page, known) = page.await?;
+        if let Some(known) = known
+            && let Some(after) = self.post(dir).await
+        {
+            dir.listing.put(attr, &after, known, exec::wall_clock());
+        }
+        Ok(page)
     }
+
+    /// The page from the remembered listing, if that is still true and every file is still held.
+    async fn remembered(
+        &self,
+        dir: &Arc<File>,
+        attr: &Attr,
+        cookie: u64,
+        bytes: usize,
+        plus: bool,
+    ) -> Result<Option<DirPage>> {
+        let Some(listing) = dir.listing.get(attr) else {
+            return Ok(None);
+        };
+        let start = match cookie {
+            0 => 0,
+            _ => match listing.entries.iter().position(|e| e.cookie == cookie) {
+                Some(at) => at + 1,
+                None => return Ok(None),
+            },
+        };
+        let mut page = DirPage {
+            verifier: VERIFIER,
+            entries: Vec::new(),
+            eof: true,
+        };
+        let mut room = bytes;
+        for known in &listing.entries[start..] {
+            if room == 0 {
+                page.eof = false;
+                break;
+            }
+            room = room.saturating_sub(cost(&known.name, plus));
+            let node = match &known.handle {
+                Some(handle) if plus => {
+                    let Some(file) = known.file.upgrade() else {
+                        return Ok(None);
+                    };
+                    let Ok(attr) = RecentAttr::get(&file).await else {
+                        return Ok(None);
+                    };
+                    (attr.nlink > 0).then(|| (handle.clone(), attr))
+                }
+                _ => None,
+            };
+            page.entries.push(DirEntry {
+                name: known.name.clone(),
+                fileid: known.fileid,
+                cookie: known.cookie,
+                node,
+            });
+        }
+        Ok(Some(page))
+    }
+}
+
+/// Reply bytes an entry takes at least.
+fn cost(name: &[u8], plus: bool) -> usize {
+    name.len().next_multiple_of(4) + if plus { PLUS_BYTES } else { ENTRY_BYTES }
 }
 
 fn take_stream(dir: &File) -> Result<OwnedFd> {
@@ -147,13 +218,15 @@ fn put_stream(dir: &File, stream: OwnedFd) {
     }
 }
 
+/// A page from the file system; with it the whole directory, if that is small and was all read.
 fn read_page(
-    dir: &File,
+    dir: &Arc<File>,
     stream: &OwnedFd,
     cookie: u64,
     bytes: usize,
     plus: bool,
-) -> Result<DirPage> {
+    table: &FileTable,
+) -> Result<(DirPage, Option<Vec<Known>>)> {
     // To the start first: some file systems (btrfs) note only then what was added meanwhile.
     rustix::fs::seek(stream, SeekFrom::Start(0))?;
     rustix::fs::seek(stream, SeekFrom::Start(cookie)).map_err(|e| match Errno::from(e) {
@@ -168,46 +241,76 @@ fn read_page(
     let mut raw = RawDir::new(stream, buf.spare_capacity_mut());
     while let Some(entry) = raw.next() {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        let cost = name.len().next_multiple_of(4) + if plus { PLUS_BYTES } else { ENTRY_BYTES };
         // One entry more than fits: whether the directory ends there is then known to the caller.
         if room == 0 {
             eof = false;
             break;
         }
-        room = room.saturating_sub(cost);
+        let name = entry.file_name().to_bytes();
+        room = room.saturating_sub(cost(name, plus));
         entries.push(DirEntry {
-            name: name.to_vec(),
+            name: name.into(),
             fileid: entry.ino(),
             cookie: entry.next_entry_cookie(),
             node: None,
         });
     }
+    let small = plus && cookie == 0 && eof && entries.len() <= ENTRIES_MAX;
+    let mut known = small.then(Vec::new);
     if plus {
         for entry in &mut entries {
-            entry.node = node(dir, stream, entry);
+            let node = node(dir, stream, entry);
+            let mut file = Weak::new();
+            if let Some((handle, attr, fd)) = node {
+                let handle = Arc::new(handle);
+                if small {
+                    let new = || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd);
+                    file = Arc::downgrade(&match table.get(dir.mount.id, &handle) {
+                        Some(file) => file,
+                        None => table.get_or_insert(new()),
+                    });
+                }
+                entry.node = Some((handle, attr));
+            }
+            if let Some(known) = &mut known {
+                known.push(Known {
+                    name: entry.name.clone(),
+                    fileid: entry.fileid,
+                    cookie: entry.cookie,
+                    handle: entry.node.as_ref().map(|(handle, _)| handle.clone()),
+                    file,
+                });
+            }
         }
     }
-    Ok(DirPage {
-        verifier: VERIFIER,
-        entries,
-        eof,
-    })
+    Ok((
+        DirPage {
+            verifier: VERIFIER,
+            entries,
+            eof,
+        },
+        known,
+    ))
 }
 
 /// Handle and attributes of an entry, from one descriptor.
-fn node(dir: &File, stream: &OwnedFd, entry: &DirEntry) -> Option<(KernelHandle, Attr)> {
-    if entry.name == b".." {
+fn node(
+    dir: &File,
+    stream: &OwnedFd,
+    entry: &DirEntry,
+) -> Option<(KernelHandle, Attr, Arc<OpenFd>)> {
+    if &*entry.name == b".." {
         return None;
     }
-    let name = CString::new(entry.name.as_slice()).ok()?;
+    let name = CString::new(&*entry.name).ok()?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(stream, name.as_c_str(), flags, Mode::empty()).ok()?;
     let attr = attributes(&fd, c"").ok()?;
     if attr.mount_root && attr.dev != dir.mount.dev {
         return None;
     }
-    Some((sys::name_to_handle(fd.as_fd(), c"").ok()?, attr))
+    let handle = sys::name_to_handle(fd.as_fd(), c"").ok()?;
+    Some((handle, attr, Arc::new(OpenFd::new(fd))))
 }
 
 fn attributes(fd: &OwnedFd, name: &CStr) -> Result<Attr> {

@@ -202,11 +202,6 @@ pub fn now() -> Instant {
     try_with(|w| w.now.get()).unwrap_or_else(Instant::now)
 }
 
-/// The time right now, for waits outside the loop.
-pub(crate) fn clock() -> Instant {
-    Instant::now()
-}
-
 /// Wall clock time, for timestamps that leave the process.
 pub fn wall_clock() -> std::time::SystemTime {
     std::time::SystemTime::now()

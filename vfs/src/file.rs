@@ -13,6 +13,7 @@ use crate::attr::FileKind;
 use crate::dir_cache::DirCache;
 use crate::errno::{Errno, Result};
 use crate::exec;
+use crate::listing::{ListingCache, RecentAttr};
 use crate::mount::Mount;
 use crate::order::{Changes, Turn};
 use crate::stable::GroupSync;
@@ -57,6 +58,8 @@ pub struct File {
     pub(crate) group: GroupSync,
     pub(crate) names: DirCache,
     pub(crate) acl: AclCache,
+    pub(crate) listing: ListingCache,
+    pub(crate) recent: RecentAttr,
     /// Idle directory streams.
     pub(crate) streams: Mutex<Vec<OwnedFd>>,
 }
@@ -82,6 +85,8 @@ impl File {
             group: GroupSync::default(),
             names: DirCache::default(),
             acl: AclCache::default(),
+            listing: ListingCache::default(),
+            recent: RecentAttr::default(),
             streams: Mutex::default(),
         }
     }

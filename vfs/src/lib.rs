@@ -11,6 +11,7 @@ mod dir_cache;
 pub mod errno;
 pub mod exec;
 pub mod file;
+mod listing;
 mod lookup;
 pub mod mount;
 pub mod name;

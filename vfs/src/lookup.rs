@@ -16,6 +16,7 @@ use crate::file::File;
 use crate::mount::Mount;
 use crate::name::Name;
 use crate::sys;
+use crate::uring::blocking;
 use crate::uring::counters::Call;
 use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
@@ -60,7 +61,7 @@ impl Vfs {
         dir.directory()?;
         if name.is_special() {
             check(dir, before, cred, Need::Search).await?;
-            if name.is_dot() || dir.handle == dir.mount.root {
+            if name.is_dot() {
                 return Ok((dir.clone(), *before));
             }
             return self.parent(dir).await;
@@ -94,12 +95,15 @@ impl Vfs {
         found.ok_or(Errno::ENOENT)
     }
 
-    /// The parent of a directory below its mount's root.
+    /// The parent of a directory below its mount's root, opened like every other file of the mount.
     async fn parent(&self, dir: &Arc<File>) -> Result<(Arc<File>, Attr)> {
-        let flags = rustix::fs::OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // Not BENEATH: the root check came first, and a handle's mount has nothing above its root.
-        let fd = rustix::fs::openat(&**dir.path(), c"..", flags, rustix::fs::Mode::empty())?;
-        self.adopt(&dir.mount, OpenFd::new(fd)).await
+        let (file, root) = (dir.clone(), Cred::root());
+        let parent = blocking::run(&root, Call::OpenByHandle, move || {
+            file.mount.parent_of(&file.handle)
+        });
+        let file = self.file(&dir.mount, parent.await?).await?;
+        let attr = self.getattr(&file).await?;
+        Ok((file, attr))
     }
 
     /// The file behind a descriptor that was opened below `mount`.
@@ -113,7 +117,7 @@ impl Vfs {
         };
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
         let handle = sys::name_to_handle((*fd).as_fd(), c"")?;
-        let file = match self.table.get(mount.fsid, &handle) {
+        let file = match self.table.get(mount.id, &handle) {
             Some(file) => file,
             None => self
                 .table

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -18,6 +19,9 @@ use crate::uring::fixed::OpenFd;
 pub struct Mount {
     /// Identity: from the file system's UUID, or given by `fsid=`.
     pub fsid: u64,
+    /// Tells files of it from those of all others: the same file system with and without what is
+    /// mounted below is two.
+    pub id: u64,
     /// Open directory on it; handles are resolved against this descriptor.
     pub(crate) fd: OwnedFd,
     /// Handle of the directory `fd` is.
@@ -32,6 +36,9 @@ pub struct Mount {
     pub(crate) acl: bool,
     /// `RWF_NOWAIT` writes are worth a try.
     pub(crate) nowait_write: AtomicBool,
+    /// Other directories of the same file system that are exported, each open as its own mount: the
+    /// way up from a directory leads only as far as the mount it was opened through.
+    views: Mutex<Vec<(KernelHandle, OwnedFd)>>,
 }
 
 /// Space and inodes of a file system, in bytes and files (RFC 1813 3.3.18).
@@ -65,6 +72,15 @@ fn fold(id: [u8; 16]) -> u64 {
     let (a, b) = id.split_at(8);
     let half = |h: &[u8]| h.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
     half(a) ^ half(b).rotate_left(17)
+}
+
+/// [`Mount::id`].
+pub(crate) const fn identity(fsid: u64, cross: bool) -> u64 {
+    if cross {
+        fsid.rotate_left(32) ^ 1
+    } else {
+        fsid
+    }
 }
 
 impl Mount {
@@ -105,14 +121,18 @@ impl Mount {
             Err(rustix::io::Errno::OPNOTSUPP) => false,
             Ok(_) | Err(_) => true,
         };
+        let known = identity.is_some() || fsid.is_some();
+        let fsid = fsid.or(identity.map(fold)).unwrap_or(fallback);
         Ok(Mount {
-            fsid: fsid.or(identity.map(fold)).unwrap_or(fallback),
+            fsid,
+            id: self::identity(fsid, cross),
             root,
             dev: attr.dev,
             cross,
-            volatile: fsid.is_none() && identity.is_none(),
+            volatile: !known,
             acl,
             nowait_write: AtomicBool::new(true),
+            views: Mutex::default(),
             fd,
         })
     }
@@ -131,6 +151,42 @@ impl Mount {
         }
         let dev = u64::from(attr.dev.0) << 32 | u64::from(attr.dev.1);
         self.fsid ^ dev.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over another export of the same file system; one of the same directory is replaced.
+    pub(crate) fn add_view(&self, other: Mount) {
+        let mut views = self.views();
+        views.retain(|(root, _)| *root != other.root && *root != self.root);
+        if other.root != self.root {
+            views.push((other.root, other.fd));
+        }
+    }
+
+    /// The handle of the parent of the directory that `handle` names, through any view that leads
+    /// there. One that begins at that very directory leads no further up: where there are no others
+    /// it is its own parent.
+    ///
+    /// # Errors
+    /// `ENOENT` when none does.
+    pub(crate) fn parent_of(&self, handle: &KernelHandle) -> Result<KernelHandle> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let up = |mount: &OwnedFd| {
+            let dir = sys::open_by_handle(mount.as_fd(), handle, libc::O_PATH)?;
+            let parent = rustix::fs::openat(&dir, c"..", flags, Mode::empty())?;
+            sys::name_to_handle(parent.as_fd(), c"")
+        };
+        let views = self.views();
+        let views = views.iter().map(|(root, fd)| (root, fd));
+        let (begins, above): (Vec<_>, Vec<_>) = std::iter::once((&self.root, &self.fd))
+            .chain(views)
+            .partition(|(root, _)| *root == handle);
+        let parent = above.into_iter().find_map(|(_, fd)| up(fd).ok());
+        let own = begins.first().map(|_| handle.clone());
+        parent.or(own).ok_or(Errno::ENOENT)
     }
 
     pub(crate) fn open_path(&self, handle: &KernelHandle) -> Result<OwnedFd> {

@@ -27,6 +27,11 @@ impl Name {
         CString::new(bytes).map(Name).map_err(|_| Errno::EINVAL)
     }
 
+    /// `.`
+    pub fn dot() -> Self {
+        Name(c".".to_owned())
+    }
+
     /// The directory itself.
     pub fn is_dot(&self) -> bool {
         self.as_bytes() == b"."

@@ -77,11 +77,15 @@ const VERIFIER_XATTR: &std::ffi::CStr = c"trusted.ringnfs.verifier";
 /// Mode of a file made by an exclusive create, until the client sets one.
 const EXCLUSIVE_MODE: u32 = 0o600;
 
+/// The mode to make something with, and what to set afterwards. A new owner takes setuid and setgid
+/// bits away (chown(2)), so these are set again.
 fn split(set: &SetAttr, default_mode: u32) -> (u32, SetAttr) {
+    let owner = set.uid.is_some() || set.gid.is_some();
+    let again = set.mode.filter(|mode| owner && mode & 0o6000 != 0);
     (
         set.mode.unwrap_or(default_mode) & 0o7777,
         SetAttr {
-            mode: None,
+            mode: again,
             size: None,
             ..*set
         },
@@ -121,6 +125,7 @@ impl Vfs {
             );
         }
         let _turn = dir.turn.take().await;
+        let _change = dir.changes.begin();
         let before = match self.getattr(dir).await {
             Ok(attr) => attr,
             Err(e) => return (Err(e), Wcc::default()),
@@ -143,7 +148,7 @@ impl Vfs {
             .ok()?;
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
         let handle = sys::name_to_handle(fd.as_fd(), c"").ok()?;
-        self.table.get(dir.mount.fsid, &handle)
+        self.table.get(dir.mount.id, &handle)
     }
 
     /// Lets go of a file if its last name is gone, so that its space is freed.
@@ -271,7 +276,9 @@ impl Vfs {
         let (file, attr) = self.lookup(cred, dir, name).await.result?;
         match how {
             CreateHow::Exclusive(verifier) => {
+                // Data shows that a later request used the file: this is no retransmission.
                 if file.kind() != FileKind::Regular
+                    || attr.size > 0
                     || !self.has_verifier(&file, &attr, verifier).await
                 {
                     return Err(Errno::EEXIST);
@@ -403,6 +410,7 @@ impl Vfs {
                 return Err(Errno::EISDIR);
             }
             let held = self.held(cred, dir, name).await;
+            let _change = held.as_ref().map(|file| file.changes.begin());
             file_ops::unlinkat(
                 cred,
                 dir.path().clone(),
@@ -508,6 +516,7 @@ impl Vfs {
                 return Err(Errno::EPERM);
             }
             let name: CString = name.to_c_string();
+            let _change = file.changes.begin();
             file_ops::linkat(cred, HeldPath::new(file.path()), dir.path().clone(), name).await
         };
         let (result, dir) = self.in_turn(dir, link).await;
@@ -515,6 +524,37 @@ impl Vfs {
             result,
             file: self.post(file).await,
             dir,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_bits_are_set_again_after_the_owner() {
+        let set = |mode, uid| SetAttr {
+            mode,
+            uid,
+            size: Some(7),
+            ..SetAttr::default()
+        };
+        let rest = |mode, uid| SetAttr {
+            mode,
+            uid,
+            ..SetAttr::default()
+        };
+        for (given, expected) in [
+            (set(Some(0o4755), None), (0o4755, rest(None, None))),
+            (
+                set(Some(0o4755), Some(3)),
+                (0o4755, rest(Some(0o4755), Some(3))),
+            ),
+            (set(Some(0o755), Some(3)), (0o755, rest(None, Some(3)))),
+            (set(None, Some(3)), (0o644, rest(None, Some(3)))),
+        ] {
+            assert_eq!(split(&given, 0o644), expected, "{given:?}");
         }
     }
 }

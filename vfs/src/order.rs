@@ -131,6 +131,12 @@ impl Changes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of changes so far, if none is running.
+    pub fn quiet(&self) -> Option<u64> {
+        let counts = self.counts();
+        (counts.running == 0).then_some(counts.started)
+    }
+
     /// A change begins: take the "before" attributes after this.
     pub fn begin(&self) -> Change {
         let mut counts = self.counts();

@@ -69,6 +69,28 @@ fn apply(path: &Arc<OpenFd>, kind: FileKind, set: &SetAttr) -> Result<()> {
     Ok(())
 }
 
+/// Takes out setting one of the times to now. utimensat(2) allows that to the owner alone, Linux NFS
+/// servers to everybody who may write: a client asks for it with the size when it truncates a file.
+/// The size alone does it, too.
+fn without_touch(set: &SetAttr) -> (SetAttr, SetAttr) {
+    let mut rest = *set;
+    let mut touched = SetAttr::default();
+    match (set.atime, set.mtime) {
+        (SetTime::Keep, SetTime::Now) => {
+            rest.mtime = SetTime::Keep;
+            if set.size.is_none() {
+                touched.mtime = SetTime::Now;
+            }
+        }
+        (SetTime::Now, SetTime::Keep) => {
+            rest.atime = SetTime::Keep;
+            touched.atime = SetTime::Now;
+        }
+        _ => {}
+    }
+    (rest, touched)
+}
+
 impl Vfs {
     /// Changes attributes (RFC 1813 3.3.2). With `guard`, only if that is still the file's ctime;
     /// otherwise the error is [`NOT_SYNC`].
@@ -109,6 +131,12 @@ impl Vfs {
             }
             file_ops::ftruncate(cred, &fd, size).await?;
         }
+        let (rest, touched) = without_touch(set);
+        if !touched.is_empty() && check(file, before, cred, Need::WriteData).await.is_ok() {
+            self.set_metadata(cred, file, &rest).await?;
+            return self.set_metadata(&Cred::root(), file, &touched).await;
+        }
+        let set = if touched.is_empty() { &rest } else { set };
         self.set_metadata(cred, file, set).await
     }
 
@@ -127,5 +155,38 @@ impl Vfs {
         file.acl.drop_cached();
         let (path, kind) = (file.path().clone(), file.kind());
         blocking::run(cred, Call::Setattr, move || apply(&path, kind, &rest)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_time_to_now_is_a_touch() {
+        let now = SetTime::Now;
+        let at = SetTime::At(Time { sec: 1, nsec: 2 });
+        let times = |size, atime, mtime| SetAttr {
+            size,
+            atime,
+            mtime,
+            ..SetAttr::default()
+        };
+        let keep = SetTime::Keep;
+        let none = SetAttr::default();
+        for (set, expected) in [
+            (times(None, keep, now), (none, times(None, keep, now))),
+            (times(None, now, keep), (none, times(None, now, keep))),
+            // The size alone sets the time of modification.
+            (
+                times(Some(0), keep, now),
+                (times(Some(0), keep, keep), none),
+            ),
+            (times(None, now, now), (times(None, now, now), none)),
+            (times(None, at, now), (times(None, at, now), none)),
+            (times(None, keep, keep), (none, none)),
+        ] {
+            assert_eq!(without_touch(&set), expected, "{set:?}");
+        }
     }
 }

@@ -299,3 +299,44 @@ pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
         groups.resize(wanted, 0);
     }
 }
+
+/// The signals a server acts on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// `SIGHUP`: read the exports again.
+    Reload,
+    /// `SIGTERM`, `SIGINT`: finish what runs, then stop.
+    Stop,
+}
+
+fn signal_set() -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set; the numbers are valid signals.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Blocks the signals of [`Signal`] in this thread and those it starts: call before any.
+pub fn block_signals() {
+    let set = signal_set();
+    // SAFETY: an initialised set; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Waits for one of the signals that [`block_signals`] blocked.
+pub fn wait_signal() -> Signal {
+    let set = signal_set();
+    let mut signal = 0;
+    // SAFETY: an initialised set and a live integer.
+    unsafe { libc::sigwait(&raw const set, &raw mut signal) };
+    if signal == libc::SIGHUP {
+        Signal::Reload
+    } else {
+        Signal::Stop
+    }
+}

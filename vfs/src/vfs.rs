@@ -1,6 +1,7 @@
 //! The VFS: what all workers share, and the small operations every protocol needs.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::attr::Attr;
 use crate::errno::{Errno, Result};
 use crate::exec;
 use crate::file::File;
-use crate::mount::{Limits, Mount, StatFs};
+use crate::mount::{Limits, Mount, StatFs, identity};
 use crate::stable::Verifier;
 use crate::sys::KernelHandle;
 use crate::table::FileTable;
@@ -58,7 +59,7 @@ pub struct VfsConfig {
 /// Shared by all workers of a server.
 pub struct Vfs {
     /// Files held open.
-    pub table: FileTable,
+    pub table: Arc<FileTable>,
     mounts: RwLock<BTreeMap<u64, Arc<Mount>>>,
     pub(crate) verifier: Arc<Verifier>,
 }
@@ -67,27 +68,31 @@ impl Vfs {
     /// An empty VFS.
     pub fn new(config: &VfsConfig) -> Arc<Self> {
         Arc::new(Vfs {
-            table: FileTable::new(config.open_files),
+            table: Arc::new(FileTable::new(config.open_files)),
             mounts: RwLock::default(),
             verifier: Arc::new(Verifier::new(config.verifier_seed)),
         })
     }
 
-    /// Makes a mount known by its fsid; one already known under it stays.
+    /// Makes a mount known by its identity; one already known under it stays and learns the way to the
+    /// new one's root.
     pub fn add_mount(&self, mount: Mount) -> Arc<Mount> {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        mounts
-            .entry(mount.fsid)
-            .or_insert_with(|| Arc::new(mount))
-            .clone()
+        match mounts.entry(mount.id) {
+            Entry::Occupied(known) => {
+                known.get().add_view(mount);
+                known.get().clone()
+            }
+            Entry::Vacant(new) => new.insert(Arc::new(mount)).clone(),
+        }
     }
 
-    /// A mount by its fsid.
-    pub fn mount(&self, fsid: u64) -> Option<Arc<Mount>> {
+    /// A mount that [`Mount::cross`] exports reach, by its fsid.
+    pub fn crossed(&self, fsid: u64) -> Option<Arc<Mount>> {
         self.mounts
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&fsid)
+            .get(&identity(fsid, true))
             .cloned()
     }
 
@@ -119,7 +124,7 @@ impl Vfs {
     /// # Errors
     /// `ESTALE` when it is gone.
     pub async fn file(&self, mount: &Arc<Mount>, handle: KernelHandle) -> Result<Arc<File>> {
-        if let Some(file) = self.table.get(mount.fsid, &handle) {
+        if let Some(file) = self.table.get(mount.id, &handle) {
             return Ok(file);
         }
         let opener = mount.clone();

@@ -26,6 +26,19 @@ impl Fsid {
             .map(Fsid::Number)
             .or_else(|| parse_uuid(text).map(Fsid::Uuid))
     }
+
+    /// The file system identity clients see. `None` for `fsid=0`, which only marks the NFSv4 root.
+    pub fn identity(self) -> Option<u64> {
+        match self {
+            Fsid::Number(0) => None,
+            Fsid::Number(n) => Some(u64::from(n)),
+            Fsid::Uuid(id) => {
+                let (a, b) = id.split_at(8);
+                let half = |h: &[u8]| h.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
+                Some(half(a) ^ half(b).rotate_left(17))
+            }
+        }
+    }
 }
 
 fn parse_number(text: &str) -> Option<u32> {

@@ -1,12 +1,19 @@
 //! NFS version 3 (RFC 1813).
 
 pub mod args;
+pub mod attr;
 pub mod dirlist;
+mod listing;
+mod made;
+pub mod proc;
+mod reply;
 pub mod res;
 pub mod status;
 pub mod types;
 
 use crate::xdr::xdr_enum;
+
+pub use proc::{Flags, Row, dispatch, row};
 
 /// Program number.
 pub const NFS_PROGRAM: u32 = 100_003;

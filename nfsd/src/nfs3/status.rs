@@ -115,7 +115,18 @@ pub const fn from_errno(errno: i32) -> Nfsstat3 {
         | libc::ENOBUFS
         | libc::ECANCELED => S::Jukebox,
         libc::EFAULT => S::Serverfault,
+        NOT_SYNC => S::NotSync,
+        BAD_COOKIE => S::BadCookie,
         _ => S::Io,
+    }
+}
+
+const NOT_SYNC: i32 = vfs::NOT_SYNC.0;
+const BAD_COOKIE: i32 = vfs::BAD_COOKIE.0;
+
+impl From<vfs::Errno> for Nfsstat3 {
+    fn from(e: vfs::Errno) -> Self {
+        from_errno(e.0)
     }
 }
 
@@ -185,4 +196,22 @@ pub fn permitted(procedure: Proc3, status: Nfsstat3) -> bool {
         || listed(procedure)
             .chain(customary(procedure))
             .any(|allowed| allowed == status)
+}
+
+/// The status a procedure answers instead of one it may not: the nearest that it may.
+#[must_use]
+pub fn restrict(procedure: Proc3, status: Nfsstat3) -> Nfsstat3 {
+    let near: &[Nfsstat3] = match status {
+        Perm | Rofs => &[Acces],
+        Isdir | Notdir | Badtype | Xdev | Toolong | BadCookie | NotSync => &[Inval],
+        Exist | Notempty => &[Exist, Notempty],
+        Fbig | Dquot | Mlink => &[Nospc],
+        Noent => &[Stale],
+        _ => &[],
+    };
+    let candidates = [status].into_iter().chain(near.iter().copied());
+    candidates
+        .chain([Io])
+        .find(|candidate| permitted(procedure, *candidate))
+        .unwrap_or(Fault)
 }

@@ -1,7 +1,180 @@
-//! ONC RPC version 2 (RFC 5531): pure parts, no sockets and no clock.
+//! ONC RPC version 2 (RFC 5531): the table of programs, and the pure parts, without sockets and
+//! clock.
 
 pub mod auth;
 pub mod drc;
 pub mod msg;
 pub mod portmap;
+mod portmap_proc;
 pub mod record;
+pub mod rpcbind;
+
+use std::ops::RangeInclusive;
+
+use crate::cx::{Cx, Reply};
+use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
+use crate::nfs3::{self, NFS_PROGRAM, NFS_V3};
+use crate::xdr::Dec;
+use auth::{AuthStat, Identity};
+use msg::{Call, Refusal};
+use portmap::{PMAP_PROG, PMAP_V2, RPCB_V4};
+
+/// A program served here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its number.
+    pub number: u32,
+    /// Its versions.
+    pub versions: RangeInclusive<u32>,
+}
+
+/// The table: number, versions, `async fn(cx, vers, proc, args, reply)` that runs a procedure.
+macro_rules! programs {
+    ($($number:ident $versions:expr => $dispatch:path;)*) => {
+        /// Every program.
+        pub static PROGRAMS: &[Program] = &[
+            $(Program { number: $number, versions: $versions },)*
+        ];
+
+        async fn dispatch(
+            cx: &Cx,
+            call: &Call<'_>,
+            reply: &mut Reply,
+        ) -> Result<(), Refusal> {
+            let args = call.args.clone();
+            match call.prog {
+                $($number => {
+                    supported(call.vers, $versions)?;
+                    $dispatch(cx, call.vers, call.proc, args, reply).await
+                })*
+                _ => Err(Refusal::ProgUnavail),
+            }
+        }
+    };
+}
+
+programs! {
+    NFS_PROGRAM NFS_V3..=NFS_V3 => nfs;
+    MOUNT_PROGRAM MOUNT_V1..=MOUNT_V3 => crate::mount::dispatch;
+    PMAP_PROG PMAP_V2..=RPCB_V4 => portmap_proc::dispatch;
+}
+
+fn supported(vers: u32, versions: RangeInclusive<u32>) -> Result<(), Refusal> {
+    if versions.contains(&vers) {
+        return Ok(());
+    }
+    let (low, high) = versions.into_inner();
+    Err(Refusal::ProgMismatch { low, high })
+}
+
+async fn nfs(
+    cx: &Cx,
+    _vers: u32,
+    proc: u32,
+    args: Dec<'_>,
+    reply: &mut Reply,
+) -> Result<(), Refusal> {
+    nfs3::dispatch(cx, proc, args, reply).await
+}
+
+/// Runs a call and appends its results (what follows the reply header) to `reply`.
+///
+/// # Errors
+/// How the call is to be refused instead; `reply` is as it was before.
+pub async fn call(cx: &Cx, call: &Call<'_>, reply: &mut Reply) -> Result<(), Refusal> {
+    if call.prog == PMAP_PROG && !cx.server.config.portmapper {
+        return Err(Refusal::ProgUnavail);
+    }
+    let start = reply.bytes.len();
+    let done = dispatch(cx, call, reply).await;
+    if done.is_err() {
+        reply.bytes.truncate(start);
+        reply.payload = None;
+    }
+    done
+}
+
+/// Whether a retransmission must be answered from the duplicate request cache.
+#[must_use]
+pub fn cached(prog: u32, vers: u32, proc: u32) -> bool {
+    let row = if (prog, vers) == (NFS_PROGRAM, NFS_V3) {
+        nfs3::row(proc)
+    } else {
+        None
+    };
+    row.is_some_and(|row| row.flags.contains(nfs3::Flags::CACHED))
+}
+
+/// Who calls. NULL is there to be pinged: whatever its credential, it does nothing for nobody
+/// (RFC 5531 section 8.2 note on procedure 0).
+///
+/// # Errors
+/// As [`auth::authenticate`].
+pub fn identify(call: &Call<'_>) -> Result<Identity, AuthStat> {
+    match auth::authenticate(call) {
+        Err(_) if call.proc == 0 => Ok(Identity::None),
+        identity => identity,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use auth::OpaqueAuth;
+
+    /// Bytes of the future of `run`.
+    fn future_bytes<'a, F: Future>(
+        _run: impl Fn(&'a Cx, &'a Call<'a>, &'a mut Reply) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_call_is_small() {
+        assert!(future_bytes(call) <= 2048, "{}", future_bytes(call));
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(supported(3, 3..=3), Ok(()));
+        let mismatch = Err(Refusal::ProgMismatch { low: 2, high: 4 });
+        assert_eq!(
+            (supported(1, 2..=4), supported(5, 2..=4)),
+            (mismatch, mismatch)
+        );
+    }
+
+    #[test]
+    fn programs_are_listed_once() {
+        let mut numbers: Vec<u32> = PROGRAMS.iter().map(|program| program.number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [100_000, 100_003, 100_005]);
+    }
+
+    #[test]
+    fn what_is_cached() {
+        let cached: Vec<u32> = (0..40)
+            .filter(|proc| cached(NFS_PROGRAM, 3, *proc))
+            .collect();
+        assert_eq!(cached, [2, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert!(!super::cached(NFS_PROGRAM, 4, 2) && !super::cached(MOUNT_PROGRAM, 3, 2));
+    }
+
+    #[test]
+    fn anybody_may_ping() {
+        let call = |proc, flavor| Call {
+            xid: 1,
+            prog: 2,
+            vers: 3,
+            proc,
+            cred: OpaqueAuth { flavor, body: b"" },
+            verf: OpaqueAuth::NONE,
+            args: Dec::new(b""),
+        };
+        for flavor in [0, 1, 6, 99] {
+            assert_eq!(identify(&call(0, flavor)), Ok(Identity::None));
+        }
+        assert_eq!(identify(&call(1, 0)), Ok(Identity::None));
+        assert_eq!(identify(&call(1, 99)), Err(AuthStat::Badcred));
+    }
+}

@@ -7,6 +7,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Program number of the port mapper and of rpcbind.
 pub const PMAP_PROG: u32 = 100_000;
+/// The version of the port mapper.
+pub const PMAP_V2: u32 = 2;
+/// The last version of rpcbind; the first is 3.
+pub const RPCB_V4: u32 = 4;
 /// The TCP and UDP port it listens on.
 pub const PMAP_PORT: u16 = 111;
 /// `prot` of a [`Mapping`] for TCP.

@@ -1,5 +1,6 @@
 //! One pipelined connection: fills its slots, sends in batches, takes replies in any order.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -79,6 +80,9 @@ impl Tally {
     }
 }
 
+/// Connections opened so far.
+static CONNECTIONS: AtomicU32 = AtomicU32::new(1);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     xid: u32,
@@ -121,13 +125,16 @@ impl Conn {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let buf = vec![0; BUFFER.max(job.head() + 4)];
+        // Clients do not share transaction ids: a duplicate request cache must not take one
+        // connection's call for another's.
+        let base = CONNECTIONS.fetch_add(1, Ordering::Relaxed) << 24;
         Ok(Conn {
             stream,
             job,
             out: OutQueue::default(),
             slots: (0..depth)
                 .map(|i| Slot {
-                    xid: i as u32,
+                    xid: base | i as u32,
                     ..Slot::default()
                 })
                 .collect(),

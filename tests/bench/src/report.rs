@@ -8,7 +8,7 @@ use crate::load::Measure;
 use crate::rows::{Against, Goal, Metric, Row};
 
 /// Servers that goals are for.
-const OURS: [&str; 2] = ["ring", "adaptive"];
+const OURS: [&str; 3] = ["ring", "adaptive", "async"];
 
 /// One row on one server, over all repeats.
 #[derive(Clone, Debug)]

@@ -91,6 +91,14 @@ pub const SERVERS: &[Server] = &[
         true,
     ),
     Server::new(
+        "async",
+        "ringnfs, io_policy = adaptive, the export async: names are not on stable storage before the reply, as with ganesha",
+        20_495,
+        asynchronous,
+        None,
+        true,
+    ),
+    Server::new(
         "nfs3_server",
         "mirror of cargo-nfs3-server on nfs3_server (crates.io); it answers FILE_SYNC without a sync",
         20_493,
@@ -153,8 +161,8 @@ fn ganesha(places: &Places) -> io::Result<Command> {
     Ok(command)
 }
 
-fn ringnfs(places: &Places, policy: &str, port: u16) -> io::Result<Command> {
-    let state = places.work.join(format!("ringnfs-{policy}"));
+fn ringnfs(places: &Places, policy: &str, stable: &str, port: u16) -> io::Result<Command> {
+    let state = places.work.join(format!("ringnfs-{policy}-{stable}"));
     fs::create_dir_all(&state)?;
     let mut command = program(places.ringnfs.clone())?;
     command
@@ -164,7 +172,7 @@ fn ringnfs(places: &Places, policy: &str, port: u16) -> io::Result<Command> {
         .arg(format!("127.0.0.1:{port}"));
     command.args([
         "--options",
-        "rw,no_root_squash,insecure",
+        &format!("rw,no_root_squash,insecure,{stable}"),
         "--io-policy",
         policy,
     ]);
@@ -177,11 +185,15 @@ fn ringnfs(places: &Places, policy: &str, port: u16) -> io::Result<Command> {
 }
 
 fn ring(places: &Places) -> io::Result<Command> {
-    ringnfs(places, "ring", 20_491)
+    ringnfs(places, "ring", "sync", 20_491)
 }
 
 fn adaptive(places: &Places) -> io::Result<Command> {
-    ringnfs(places, "adaptive", 20_492)
+    ringnfs(places, "adaptive", "sync", 20_492)
+}
+
+fn asynchronous(places: &Places) -> io::Result<Command> {
+    ringnfs(places, "adaptive", "async", 20_495)
 }
 
 fn nfs3_server(places: &Places) -> io::Result<Command> {

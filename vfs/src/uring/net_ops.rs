@@ -129,6 +129,7 @@ struct Recv {
     _socket: Arc<OpenFd>,
     buf: Buf,
     range: std::ops::Range<usize>,
+    flags: i32,
 }
 
 impl Op for Recv {
@@ -140,7 +141,7 @@ impl Op for Recv {
         let ptr = unsafe { self.buf.ptr().add(self.range.start) };
         on_target!(self.target, |fd| {
             opcode::Recv::new(fd, ptr, self.range.len() as u32)
-                .flags(libc::MSG_WAITALL)
+                .flags(self.flags)
                 .build()
         })
     }
@@ -154,7 +155,16 @@ impl Op for Recv {
     }
 }
 
-/// Receives `buf[range]`, all of it unless the stream ends or fails first (0: the end).
+/// How [`recv`] deals with a socket that has less than asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// Wait until all of it is there, the stream ends or fails.
+    All,
+    /// Take what is there now; `EAGAIN` if that is nothing.
+    None,
+}
+
+/// Receives into `buf[range]`; 0 bytes mean the end of the stream. The buffer always comes back.
 ///
 /// # Errors
 /// `recv(2)`.
@@ -162,14 +172,20 @@ pub async fn recv(
     socket: &Arc<OpenFd>,
     buf: Buf,
     range: std::ops::Range<usize>,
+    patience: Patience,
 ) -> (Result<usize>, Buf) {
     let end = range.end.min(buf.capacity());
     let range = range.start.min(end)..end;
+    let flags = match patience {
+        Patience::All => libc::MSG_WAITALL,
+        Patience::None => libc::MSG_DONTWAIT,
+    };
     run(Recv {
         target: target(socket),
         _socket: socket.clone(),
         buf,
         range,
+        flags,
     })
     .await
 }

@@ -136,7 +136,7 @@ fn time_outs_drop_what_took_too_long() {
         let (near, _far) = pair();
         let socket = open(near);
         let b = buf(100);
-        let read = net_ops::recv(&socket, b, 0..100);
+        let read = net_ops::recv(&socket, b, 0..100, net_ops::Patience::All);
         assert!(
             exec::timeout(Duration::from_millis(5), read)
                 .await
@@ -255,7 +255,8 @@ fn operations_dropped_in_flight_give_everything_back() {
             let data = Rc::new(buf(1 << 20));
             let whole = vfs::uring::Slice::new(data, 0..1 << 20);
             let (small, small2) = (buf(10), buf(100));
-            let mut recv = std::pin::pin!(net_ops::recv(&socket, small, 0..10));
+            let mut recv =
+                std::pin::pin!(net_ops::recv(&socket, small, 0..10, net_ops::Patience::All));
             let mut read = std::pin::pin!(file_ops::read(&pipe, small2, 0..100, u64::MAX));
             let segments = (0..16).map(|_| Segment::Payload(whole.clone())).collect();
             let mut send = std::pin::pin!(net_ops::send(&socket, segments, 0));
@@ -430,7 +431,7 @@ fn a_worker_that_ends_takes_back_what_is_in_flight() {
                 let socket = socket.clone();
                 exec::spawn(async move {
                     if i % 2 == 0 {
-                        net_ops::recv(&socket, buf(100), 0..100)
+                        net_ops::recv(&socket, buf(100), 0..100, net_ops::Patience::All)
                             .await
                             .0
                             .expect("never");

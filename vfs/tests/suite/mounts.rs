@@ -47,7 +47,10 @@ fn mounts_below_are_crossed_or_hidden() {
                         async |name: &str| t.vfs.lookup(&root, &below, &n(name)).await.result.err();
                     let page = t.vfs.readdir(&root, &t.root, 0, [0; 8], 4096, true).await;
                     let entries = page.result.expect("readdir").entries;
-                    let entry = entries.iter().find(|e| e.name == b"point").expect("listed");
+                    let entry = entries
+                        .iter()
+                        .find(|e| *e.name == *b"point")
+                        .expect("listed");
                     if cross {
                         assert_ne!(below.mount.fsid, t.root.mount.fsid);
                         assert_eq!(find("inside").await, None);

@@ -88,7 +88,7 @@ async fn one(vfs: &Vfs, root: &Arc<File>, dice: &mut Dice) -> Result<(), Errno> 
                 .await
                 .result?;
             for entry in page.entries.into_iter().filter_map(|e| e.node) {
-                match vfs.file(&dir.mount, entry.0).await {
+                match vfs.file(&dir.mount, (*entry.0).clone()).await {
                     Ok(file) => drop(vfs.getattr(&file).await),
                     Err(e) => assert_eq!(e, Errno::ESTALE),
                 }

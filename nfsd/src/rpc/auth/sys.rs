@@ -77,14 +77,60 @@ impl<'a> crate::xdr::Sample<'a> for AuthSys<'a> {
 }
 
 /// Accepts a well-formed credential that fills its body exactly, with an empty verifier.
+#[inline]
 pub fn accept(cred: &[u8], verf: &OpaqueAuth<'_>) -> Result<Identity, AuthStat> {
-    let mut dec = Dec::new(cred);
-    let sys: AuthSys<'_> = dec.get().map_err(|_| AuthStat::Badcred)?;
-    dec.finish().map_err(|_| AuthStat::Badcred)?;
+    let user = user(cred).map_err(|_| AuthStat::Badcred)?;
     require_null_verifier(verf)?;
-    Ok(Identity::Unix(Unix {
-        uid: sys.uid,
-        gid: sys.gid,
-        gids: sys.gids,
-    }))
+    Ok(Identity::Unix(user))
+}
+
+/// The user of an [`AuthSys`]. Every call comes through here, so the groups are read from one slice.
+#[inline]
+fn user(cred: &[u8]) -> Result<Unix> {
+    let mut dec = Dec::new(cred);
+    dec.skip(4)?;
+    dec.string(MAX_MACHINENAME)?;
+    let (uid, gid) = (dec.u32()?, dec.u32()?);
+    let len = dec.array_len(MAX_GIDS, 4)?;
+    let (words, rest) = dec.rest().as_chunks::<4>();
+    if words.len() != len || !rest.is_empty() {
+        return Err(XdrError::Trailing);
+    }
+    let gids = words
+        .iter()
+        .take(MAX_GIDS)
+        .map(|word| u32::from_be_bytes(*word))
+        .collect();
+    Ok(Unix { uid, gid, gids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xdr::{Sample, Tape};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The short way to the user takes what the full declaration takes, and gives the same.
+        #[test]
+        fn agrees_with_the_declaration(
+            tape in proptest::collection::vec(any::<u8>(), 0..200),
+            at in 0_usize..100,
+            byte in any::<Option<u8>>(),
+            cut in 0_usize..40,
+        ) {
+            let tape: &'static [u8] = tape.leak();
+            let mut raw = Vec::new();
+            let sampled = AuthSys::sample(&mut Tape::new(tape));
+            prop_assert_eq!(Enc::new(&mut raw, 1000).put(&sampled), Ok(()));
+            if let (Some(byte), Some(slot)) = (byte, raw.get_mut(at)) {
+                *slot = byte;
+            }
+            raw.truncate(raw.len().max(cut + 20) - cut);
+            let mut dec = Dec::new(&raw);
+            let declared: Result<AuthSys<'_>> = dec.get().and_then(|sys| dec.finish().map(|()| sys));
+            let declared = declared.ok().map(|s| Unix { uid: s.uid, gid: s.gid, gids: s.gids });
+            prop_assert_eq!(user(&raw).ok(), declared);
+        }
+    }
 }

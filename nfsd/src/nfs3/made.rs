@@ -1,0 +1,82 @@
+//! The reply of what makes something new: CREATE, MKDIR, SYMLINK, MKNOD (RFC 1813 3.3.8 to 3.3.11).
+
+use std::sync::Arc;
+
+use vfs::{Attr, Created, File};
+
+use super::reply::{put_failed, settle, unchanged};
+use crate::cx::{Cx, Opened, Reply};
+use crate::nfs3::Proc3;
+use crate::nfs3::attr::{fattr, wcc_data};
+use crate::nfs3::res::{Create3Res, Create3ResOk};
+use crate::nfs3::status::Nfsstat3;
+use crate::nfs3::types::{NfsFh3, WccData};
+use crate::xdr::XdrError;
+
+/// Which files a new one's way to stable storage leads through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settle {
+    /// The directory: file systems bring a new inode along with its name.
+    Dir,
+    /// The file as well: it was changed after it was made.
+    Both,
+}
+
+impl Settle {
+    /// For something made with these attributes: all but the mode are set afterwards.
+    pub fn of(set: &vfs::SetAttr) -> Self {
+        let afterwards = vfs::SetAttr { mode: None, ..*set };
+        if afterwards.is_empty() {
+            Settle::Dir
+        } else {
+            Settle::Both
+        }
+    }
+}
+
+/// Answers a procedure whose directory could not be opened.
+pub fn no_dir(procedure: Proc3, status: Nfsstat3, reply: &mut Reply) -> Result<(), XdrError> {
+    put_failed(procedure, status, WccData::default(), reply)
+}
+
+/// Answers with what became of it: `made` is an error when its arguments were refused.
+pub async fn answer(
+    cx: &Cx,
+    procedure: Proc3,
+    dir: &Opened,
+    made: Result<(Created, Settle), Nfsstat3>,
+    reply: &mut Reply,
+) -> Result<(), XdrError> {
+    let (created, dir_wcc) = match made {
+        Ok((created, how)) => {
+            let wcc = wcc_data(&dir.file, &created.dir);
+            (settled(cx, dir, created, how).await, wcc)
+        }
+        Err(status) => (Err(status), unchanged(cx, dir).await),
+    };
+    match created {
+        Ok((file, attr)) => {
+            let handle = cx.fh(dir, &file).ok();
+            reply.put(&Create3Res::Ok(Create3ResOk {
+                obj: handle.as_ref().map(|handle| NfsFh3(handle)),
+                obj_attributes: Some(fattr(&file.mount, &attr)),
+                dir_wcc,
+            }))
+        }
+        Err(status) => put_failed(procedure, status, dir_wcc, reply),
+    }
+}
+
+async fn settled(
+    cx: &Cx,
+    dir: &Opened,
+    created: Created,
+    how: Settle,
+) -> Result<(Arc<File>, Attr), Nfsstat3> {
+    let (file, attr) = created.result?;
+    match how {
+        Settle::Dir => settle(cx, dir, &[&dir.file]).await?,
+        Settle::Both => settle(cx, dir, &[&dir.file, &file]).await?,
+    }
+    Ok((file, attr))
+}

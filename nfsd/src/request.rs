@@ -1,0 +1,110 @@
+//! One request: RPC header, credential, duplicate request cache, procedure, reply.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use vfs::exec;
+use vfs::uring::Buf;
+
+use crate::conn::Conn;
+use crate::cx::{Cx, Reply};
+use crate::rpc;
+use crate::rpc::drc::{Guard, Lookup};
+use crate::rpc::msg::{self, Call, Ignored, Parsed, Refusal};
+use crate::xdr::Enc;
+
+/// Room most replies fit in.
+const REPLY_ROOM: usize = 256;
+
+fn refused(xid: u32, refusal: Refusal) -> Option<Reply> {
+    let mut reply = Reply::default();
+    let encoded = msg::encode_refusal(&mut reply.enc(), xid, refusal);
+    encoded.ok().map(|()| reply)
+}
+
+/// Runs the request in `record[start..]`. `None`: nothing is to be sent.
+pub async fn run(conn: &Rc<Conn>, record: Buf, start: usize) -> Option<Reply> {
+    let record = Rc::new(record);
+    let call = match msg::parse(record.get(start..).unwrap_or_default()) {
+        Parsed::Call(call) => call,
+        Parsed::Refuse { xid, refusal } => return refused(xid, refusal),
+        Parsed::Ignore(Ignored::NotCall) => return None,
+        Parsed::Ignore(Ignored::TooShort) => {
+            tracing::info!(client = %conn.client.addr, "not an RPC call: connection closed");
+            conn.close();
+            return None;
+        }
+    };
+    let identity = match rpc::identify(&call) {
+        Ok(identity) => identity,
+        Err(stat) => return refused(call.xid, Refusal::Auth(stat)),
+    };
+    let cx = Cx {
+        server: conn.server.clone(),
+        client: conn.client.clone(),
+        identity,
+        record: record.clone(),
+    };
+    let guard = match remembered(&cx, &call, record.get(start..).unwrap_or_default()) {
+        Remembered::New(guard) => guard,
+        Remembered::Running => return None,
+        Remembered::Answered(reply) => return Some(reply),
+    };
+    let reply = answer(&cx, &call).await;
+    if let (Some(guard), Some(reply)) = (guard, &reply) {
+        guard.complete(&reply.bytes, uptime(&cx));
+    }
+    reply
+}
+
+enum Remembered {
+    New(Option<Guard>),
+    Running,
+    Answered(Reply),
+}
+
+fn uptime(cx: &Cx) -> Duration {
+    exec::now().saturating_duration_since(cx.server.started)
+}
+
+/// Has this very call been seen? Only for procedures whose repetition would do harm.
+fn remembered(cx: &Cx, call: &Call<'_>, record: &[u8]) -> Remembered {
+    if !rpc::cached(call.prog, call.vers, call.proc) {
+        return Remembered::New(None);
+    }
+    let program = [call.prog, call.vers, call.proc];
+    // The checksum covers the credential too: another user's call is another call.
+    let key = cx
+        .server
+        .drc
+        .key(cx.client.addr.ip(), call.xid, program, record);
+    match cx.server.drc.begin(key, uptime(cx)) {
+        Lookup::New(guard) => Remembered::New(Some(guard)),
+        Lookup::Drop => Remembered::Running,
+        Lookup::Replay(bytes) => Remembered::Answered(Reply {
+            bytes: bytes.to_vec(),
+            payload: None,
+        }),
+    }
+}
+
+async fn answer(cx: &Cx, call: &Call<'_>) -> Option<Reply> {
+    let mut reply = Reply {
+        bytes: Vec::with_capacity(REPLY_ROOM),
+        payload: None,
+    };
+    reply
+        .bytes
+        .extend_from_slice(&msg::success_header(call.xid));
+    match rpc::call(cx, call, &mut reply).await {
+        Ok(()) => Some(reply),
+        Err(refusal) => {
+            reply.bytes.clear();
+            reply.payload = None;
+            let mut enc = Enc::new(&mut reply.bytes, REPLY_ROOM);
+            msg::encode_refusal(&mut enc, call.xid, refusal)
+                .ok()
+                .map(|()| reply)
+        }
+    }
+}

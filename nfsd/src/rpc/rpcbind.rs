@@ -1,0 +1,283 @@
+//! Registering with the rpcbind of this machine (RFC 1833 section 2.2), so that clients that ask port
+//! 111 find the server. Blocking, with a time limit; for start and stop, not for a worker.
+//!
+//! The local socket comes first: there rpcbind knows who registers. Over TCP it takes registrations
+//! only from a reserved port of the loopback address.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+use super::auth::OpaqueAuth;
+use super::msg::{CallHeader, Refusal, ReplyHeader};
+use super::portmap::{
+    PMAP_PORT, PMAP_PROG, RPCB_V4, Rpcb, RpcbProc, RpcbString, netid, universal_addr,
+};
+use super::record::mark;
+use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
+use crate::nfs3::{NFS_PROGRAM, NFS_V3};
+use crate::xdr::{Dec, Enc, XdrError};
+
+/// Where rpcbind listens locally.
+const SOCKET: &str = "/run/rpcbind.sock";
+/// Longest wait for rpcbind.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest record taken from rpcbind, far above what SET and UNSET answer.
+const RECORD_MAX: usize = 4096;
+/// Reserved ports tried, from the top.
+const RESERVED: std::ops::Range<u16> = 600..1024;
+/// What is registered: program and version.
+const PROGRAMS: [(u32, u32); 3] = [
+    (NFS_PROGRAM, NFS_V3),
+    (MOUNT_PROGRAM, MOUNT_V1),
+    (MOUNT_PROGRAM, MOUNT_V3),
+];
+
+/// Why rpcbind did not take a registration.
+#[derive(Debug, thiserror::Error)]
+pub enum RpcbindError {
+    /// It is not running, or does not answer in time.
+    #[error("cannot reach rpcbind: {0}; start it (systemctl start rpcbind) or leave out --rpcbind")]
+    Unreachable(#[from] io::Error),
+    /// It answered with something that is not an answer.
+    #[error("rpcbind answered nonsense: {0}")]
+    Nonsense(#[from] XdrError),
+    /// It does not know rpcbind version 4, or refused the caller.
+    #[error("rpcbind refused the call: {0:?}")]
+    Refused(Refusal),
+    /// It did not register a program.
+    #[error(
+        "rpcbind did not register program {prog} version {vers} for {netid}: another server may be registered, see rpcinfo(8)"
+    )]
+    Taken {
+        /// Program number.
+        prog: u32,
+        /// Version.
+        vers: u32,
+        /// Network id.
+        netid: &'static str,
+    },
+}
+
+/// What is registered; remove it with [`Registration::remove`] before the server ends.
+#[derive(Debug)]
+#[must_use = "the registration outlives the server unless it is removed"]
+pub struct Registration(Vec<&'static str>);
+
+/// Registers NFS and MOUNT at the addresses the server listens on: the first IPv4 and the first IPv6
+/// one, as rpcbind keeps one address for each. What an earlier server left there is replaced.
+///
+/// # Errors
+/// See [`RpcbindError`]. Nothing stays registered then.
+pub fn register(listen: &[SocketAddr]) -> Result<Registration, RpcbindError> {
+    let mut rpcbind = Rpcbind::connect()?;
+    let mut registration = Registration(Vec::new());
+    for addr in listen {
+        let netid = netid(addr);
+        if registration.0.contains(&netid) {
+            continue;
+        }
+        registration.0.push(netid);
+        for (prog, vers) in PROGRAMS {
+            rpcbind.call(RpcbProc::Unset, prog, vers, netid, "")?;
+            let text = universal_addr(addr);
+            if !rpcbind.call(RpcbProc::Set, prog, vers, netid, &text)? {
+                registration.unset(&mut rpcbind);
+                return Err(RpcbindError::Taken { prog, vers, netid });
+            }
+        }
+    }
+    Ok(registration)
+}
+
+impl Registration {
+    /// Removes it.
+    ///
+    /// # Errors
+    /// rpcbind cannot be reached.
+    pub fn remove(self) -> Result<(), RpcbindError> {
+        let mut rpcbind = Rpcbind::connect()?;
+        self.unset(&mut rpcbind);
+        Ok(())
+    }
+
+    /// Removes as much as can be removed: there is nobody left to do more.
+    fn unset(&self, rpcbind: &mut Rpcbind) {
+        for netid in &self.0 {
+            for (prog, vers) in PROGRAMS {
+                if let Err(error) = rpcbind.call(RpcbProc::Unset, prog, vers, netid, "") {
+                    tracing::warn!(%error, prog, vers, netid, "cannot unregister");
+                }
+            }
+        }
+    }
+}
+
+/// A connection to rpcbind.
+struct Rpcbind {
+    stream: Box<dyn Stream>,
+    xid: u32,
+}
+
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+impl Rpcbind {
+    fn connect() -> io::Result<Self> {
+        let stream: Box<dyn Stream> = match local(Path::new(SOCKET)) {
+            Ok(stream) => Box::new(stream),
+            Err(_) => Box::new(loopback()?),
+        };
+        Ok(Rpcbind { stream, xid: 0 })
+    }
+
+    /// SET or UNSET; whether rpcbind did it.
+    fn call(
+        &mut self,
+        proc: RpcbProc,
+        prog: u32,
+        vers: u32,
+        netid: &str,
+        addr: &str,
+    ) -> Result<bool, RpcbindError> {
+        self.xid = self.xid.wrapping_add(1);
+        let header = CallHeader {
+            xid: self.xid,
+            prog: PMAP_PROG,
+            vers: RPCB_V4,
+            proc: proc.wire(),
+            cred: OpaqueAuth::NONE,
+            verf: OpaqueAuth::NONE,
+        };
+        let args = Rpcb {
+            r_prog: prog,
+            r_vers: vers,
+            r_netid: RpcbString(netid.as_bytes()),
+            r_addr: RpcbString(addr.as_bytes()),
+            r_owner: RpcbString(b"superuser"),
+        };
+        let mut record = Vec::new();
+        let mut enc = Enc::new(&mut record, RECORD_MAX);
+        enc.put(&header)?;
+        enc.put(&args)?;
+        let len = u32::try_from(record.len()).map_err(|_| XdrError::TooLong)?;
+        self.stream
+            .write_all(&[&mark(len, true), &*record].concat())?;
+        let reply = read_record(&mut self.stream)?;
+        answer(&reply, self.xid)
+    }
+}
+
+fn answer(reply: &[u8], xid: u32) -> Result<bool, RpcbindError> {
+    let mut dec = Dec::new(reply);
+    let header: ReplyHeader<'_> = dec.get()?;
+    if header.xid != xid {
+        return Err(RpcbindError::Nonsense(XdrError::BadEnum));
+    }
+    header.outcome.map_err(RpcbindError::Refused)?;
+    Ok(dec.bool()?)
+}
+
+fn read_record(stream: &mut dyn Stream) -> Result<Vec<u8>, RpcbindError> {
+    let mut record = Vec::new();
+    loop {
+        let mut header = [0; 4];
+        stream.read_exact(&mut header)?;
+        let word = u32::from_be_bytes(header);
+        let len = (word & !mark_last()) as usize;
+        if len == 0 || record.len() + len > RECORD_MAX {
+            return Err(RpcbindError::Nonsense(XdrError::TooLong));
+        }
+        let start = record.len();
+        record.resize(start + len, 0);
+        stream.read_exact(record.get_mut(start..).unwrap_or_default())?;
+        if word & mark_last() != 0 {
+            return Ok(record);
+        }
+    }
+}
+
+/// The bit of a fragment header that says it is the last.
+const fn mark_last() -> u32 {
+    u32::from_be_bytes(mark(0, true))
+}
+
+fn local(path: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn loopback() -> io::Result<TcpStream> {
+    let rpcbind = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PMAP_PORT);
+    for port in RESERVED.rev() {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        for timeout in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, timeout, Some(PATIENCE))?;
+        }
+        match bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        match connect(&socket, &rpcbind) {
+            Ok(()) => return Ok(TcpStream::from(socket)),
+            Err(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(io::Error::from_raw_os_error(
+        Errno::ADDRINUSE.raw_os_error(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::msg::{encode_refusal, success_header};
+    use super::*;
+    use std::io::Cursor;
+
+    fn reply(xid: u32, word: u32) -> Vec<u8> {
+        [&success_header(xid)[..], &word.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn answers() {
+        assert!(matches!(answer(&reply(7, 1), 7), Ok(true)));
+        assert!(matches!(answer(&reply(7, 0), 7), Ok(false)));
+        for bad in [
+            reply(8, 1),
+            reply(7, 2),
+            reply(7, 1)[..27].to_vec(),
+            Vec::new(),
+        ] {
+            assert!(matches!(answer(&bad, 7), Err(RpcbindError::Nonsense(_))));
+        }
+        let mut refused = Vec::new();
+        let why = Refusal::ProgMismatch { low: 2, high: 2 };
+        encode_refusal(&mut Enc::new(&mut refused, 100), 7, why).expect("fits");
+        assert!(matches!(answer(&refused, 7), Err(RpcbindError::Refused(got)) if got == why));
+    }
+
+    #[test]
+    fn records_of_fragments_and_their_bound() {
+        let read = |bytes: Vec<u8>| read_record(&mut Cursor::new(bytes));
+        let two = [&mark(3, false)[..], b"abc", &mark(1, true), b"d"].concat();
+        assert!(matches!(read(two), Ok(record) if record == b"abcd"));
+        let empty = mark(0, true).to_vec();
+        assert!(matches!(read(empty), Err(RpcbindError::Nonsense(_))));
+        let long = mark(RECORD_MAX as u32 + 1, true).to_vec();
+        assert!(matches!(read(long), Err(RpcbindError::Nonsense(_))));
+        let cut = [&mark(3, true)[..], b"ab"].concat();
+        assert!(matches!(read(cut), Err(RpcbindError::Unreachable(_))));
+    }
+}

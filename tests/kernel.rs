@@ -1,0 +1,357 @@
+//! The real Linux NFS client (user-mode Linux 6.1) against the server, protocol version 3.
+//!
+//! `RINGNFS_SERVER=ganesha|knfsd` runs the same tests against a peer; `RINGNFS_SOAK=1` the long variants.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tests::image::{Fs, Image};
+use tests::need::{self, GUEST, number, soak};
+use tests::netns::Rig;
+use tests::server::{Config, Kind, Server};
+use tests::uml::{Boot, Guest};
+
+/// A guest is busy all the time: one of these tests at once.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// One server, one guest, not mounted yet. Fields drop in this order.
+pub struct Bed {
+    pub guest: Arc<Guest>,
+    pub server: Server,
+    pub rig: Arc<Rig>,
+    test: String,
+    start: Instant,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Everything a test needs, or None after saying what is missing.
+pub fn bed(test: &str, config: &Config) -> Option<Bed> {
+    if !need::have(test, &[GUEST, config.kind.needs()]) {
+        return None;
+    }
+    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let start = Instant::now();
+    let rig = Rig::new();
+    rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
+    let server = Server::start(&rig, config);
+    let guest = Arc::new(Guest::boot(&rig, &Boot::default()));
+    Some(Bed {
+        guest,
+        server,
+        rig,
+        test: test.to_owned(),
+        start,
+        _turn: turn,
+    })
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        eprintln!("{}: {:.1} s", self.test, self.start.elapsed().as_secs_f64());
+    }
+}
+
+impl Bed {
+    /// Mounts the export at /mnt/nfs.
+    pub fn mount(&self, options: &str) {
+        self.guest
+            .ok(60, &self.server.target.mount3("/mnt/nfs", options));
+    }
+}
+
+/// Not a test: runs the shell script `RINGNFS_SCRIPT` in a guest with the export mounted at /mnt/nfs.
+/// `RINGNFS_SCRIPT='ls -l /mnt/nfs' cargo test -p tests script -- --ignored --nocapture`
+#[test]
+#[ignore = "a tool for looking around"]
+fn script() {
+    let Some(bed) = bed("kernel::script", &Config::default()) else {
+        return;
+    };
+    bed.mount(&std::env::var("RINGNFS_OPTIONS").unwrap_or_default());
+    let script = std::env::var("RINGNFS_SCRIPT").expect("RINGNFS_SCRIPT");
+    let out = bed.guest.run(number("RINGNFS_SECONDS", 600), &script);
+    eprintln!(
+        "{}
+--- status {}
+--- server\n{}",
+        out.output,
+        out.status,
+        bed.server.log(2000)
+    );
+}
+
+/// The oracle itself: what the checks demand holds on local file systems.
+#[test]
+fn checks_hold_on_local_file_systems() {
+    if !need::have("kernel::checks_hold_on_local_file_systems", &[GUEST]) {
+        return;
+    }
+    let rig = Rig::new();
+    for kind in Fs::ALL {
+        let image = Image::new(&rig, kind.name(), kind, 1024);
+        let log = rig.dir().join("checks.log");
+        let out = File::create(&log).expect("log");
+        let status = rig
+            .command(env!("CARGO_BIN_EXE_guest"))
+            .arg("checks")
+            .arg(image.dir())
+            .stdout(out.try_clone().expect("log"))
+            .stderr(Stdio::from(out))
+            .status()
+            .expect("nsenter");
+        assert!(
+            status.success(),
+            "{kind:?}:\n{}",
+            fs::read_to_string(&log).unwrap_or_default()
+        );
+    }
+}
+
+/// Every check through the kernel client, on each file system.
+#[test]
+fn checks() {
+    for fs in Fs::ALL {
+        let config = Config {
+            fs,
+            ..Config::default()
+        };
+        let Some(bed) = bed("kernel::checks", &config) else {
+            return;
+        };
+        bed.mount("");
+        bed.guest
+            .ok(240, "$RIG/guest checks /mnt/nfs; umount /mnt/nfs");
+    }
+}
+
+/// Mount options: what /proc/mounts must then say, and that files work.
+#[test]
+fn mount_options() {
+    let Some(bed) = bed("kernel::mount_options", &Config::default()) else {
+        return;
+    };
+    let table = [
+        ("", "vers=3"),
+        ("sec=sys", "sec=sys"),
+        ("proto=tcp6", "proto=tcp6"),
+        ("rsize=4096,wsize=4096", "rsize=4096,wsize=4096"),
+        ("rsize=1048576,wsize=1048576", "vers=3"),
+        ("rsize=65536,wsize=8192,sync", "sync"),
+        ("nconnect=4", "nconnect=4"),
+        ("noac", "noac"),
+        ("nordirplus", "nordirplus"),
+        ("actimeo=1,lookupcache=none", "lookupcache=none"),
+    ];
+    for (options, seen) in table {
+        if options == "proto=tcp6" && bed.server.target.host6.is_none() {
+            eprintln!("{options}: this peer is not set up for IPv6");
+            continue;
+        }
+        bed.mount(options);
+        let script = format!(
+            "grep ' /mnt/nfs nfs ' /proc/mounts | grep -F -- '{seen}'
+             for c in write_then_read random_reads append rename_table list_while_removing several_threads; do
+                 $RIG/guest checks /mnt/nfs $c
+             done
+             umount /mnt/nfs"
+        );
+        bed.guest.ok(120, &script);
+    }
+}
+
+/// A client-side read-only mount.
+#[test]
+fn read_only_mount() {
+    let Some(bed) = bed("kernel::read_only_mount", &Config::default()) else {
+        return;
+    };
+    bed.mount("");
+    bed.guest
+        .ok(60, "echo text >/mnt/nfs/file; umount /mnt/nfs");
+    bed.mount("ro");
+    let script = "grep -q text /mnt/nfs/file
+        ! touch /mnt/nfs/new 2>/tmp/err; grep -q 'Read-only file system' /tmp/err; umount /mnt/nfs";
+    bed.guest.ok(60, script);
+}
+
+/// An export that is read-only on the server's side: the client is told EROFS for every change.
+#[test]
+fn read_only_export() {
+    let config = Config {
+        options: "ro,no_root_squash,insecure".into(),
+        ..Config::default()
+    };
+    if config.kind == Kind::Ganesha {
+        return; // set up read-write, without squashing
+    }
+    let Some(bed) = bed("kernel::read_only_export", &config) else {
+        return;
+    };
+    bed.server.on_export("echo text >file; mkdir dir");
+    bed.mount("");
+    let mut script = String::from("cd /mnt/nfs; grep -q text file; ls -l dir\n");
+    // The client asks ACCESS before it opens, and takes a missing MODIFY for EACCES (with knfsd too).
+    let (erofs, eacces) = ("Read-only file system", "Permission denied");
+    let table = [
+        ("touch new", erofs),
+        ("mkdir new", erofs),
+        ("ln -s x new", erofs),
+        ("ln file new", erofs),
+        ("mv file new", erofs),
+        ("rm file", erofs),
+        ("rmdir dir", erofs),
+        ("chmod 600 file", erofs),
+        ("chown 1 file", erofs),
+        ("mkfifo new", erofs),
+        ("touch -c -h -d 2001-02-03 file", erofs),
+        ("truncate -s 1 file", eacces),
+        ("dd if=/dev/zero of=file", eacces),
+    ];
+    for (change, error) in table {
+        script += &format!(
+            "! {change} 2>/tmp/err; grep -q '{error}' /tmp/err || {{ echo {change}: $(cat /tmp/err); exit 1; }}\n"
+        );
+    }
+    bed.guest.ok(60, &script);
+}
+
+/// With root squashed, uid 0 of a client is nobody.
+#[test]
+fn root_squash() {
+    let config = Config {
+        options: "rw,root_squash,insecure".into(),
+        ..Config::default()
+    };
+    if config.kind == Kind::Ganesha {
+        return; // set up read-write, without squashing
+    }
+    let Some(bed) = bed("kernel::root_squash", &config) else {
+        return;
+    };
+    bed.server.on_export("echo x >secret; chmod 600 secret");
+    bed.mount("");
+    let script = "cd /mnt/nfs; touch mine; stat -c %u:%g mine | grep -qx 65534:65534
+        ! cat secret; ! chown 0 mine; ! rm -f secret; ! sh -c 'echo y >secret'";
+    bed.guest.ok(60, script);
+}
+
+/// 100,000 names: a listing gives each once, and removing while listing leaves none.
+#[test]
+fn large_directory() {
+    let Some(bed) = bed("kernel::large_directory", &Config::default()) else {
+        return;
+    };
+    let names = number("RINGNFS_NAMES", 100_000);
+    // Behind the server's back, for speed; the long variant through the client.
+    let make = format!("seq -f a-name-of-usual-length-%.0f {names} | xargs touch");
+    if soak() {
+        bed.mount("");
+        bed.guest.ok(
+            1800,
+            &format!("mkdir /mnt/nfs/big; cd /mnt/nfs/big; {make}; cd /; umount /mnt/nfs"),
+        );
+    } else {
+        bed.server.on_export(&format!("mkdir big; cd big; {make}"));
+    }
+    bed.mount("");
+    let listed = bed.guest.ok(300, "$RIG/guest list /mnt/nfs/big");
+    assert_eq!(listed.trim(), format!("{names} {names}"));
+    let removed = number("RINGNFS_REMOVED", if soak() { names } else { 5_000 });
+    let script = format!(
+        "mkdir -m 777 /mnt/nfs/some; cd /mnt/nfs/some; seq -f name-%.0f {removed} | xargs touch
+         $RIG/guest sweep /mnt/nfs/some; rmdir /mnt/nfs/some"
+    );
+    assert_eq!(bed.guest.ok(1800, &script).trim(), removed.to_string());
+}
+
+/// Two clients: what one closes the other sees when it opens, and exclusive creation excludes.
+#[test]
+fn two_clients() {
+    let Some(bed) = bed("kernel::two_clients", &Config::default()) else {
+        return;
+    };
+    let other = Guest::boot(
+        &bed.rig,
+        &Boot {
+            addr: 3,
+            ..Boot::default()
+        },
+    );
+    bed.mount("");
+    other.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
+    let (a, b) = (&*bed.guest, &other);
+    // (who, what it does and expects to see), one after the other.
+    let table = [
+        (a, "cd /mnt/nfs; mkdir -m 777 d; printf 0123456789 >d/f"),
+        (
+            b,
+            "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789 ]; printf abc >>d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; [ \"$(cat d/f)\" = 0123456789abc ]; [ $(stat -c %s d/f) = 13 ]; printf x >d/f",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; [ \"$(cat d/f)\" = x ]; [ $(stat -c %s d/f) = 1 ]; head -c 3000000 /dev/zero >>d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; [ $(tail -c +2 d/f | tr -d '\\0' | wc -c) = 0 ]; [ $(wc -c <d/f) = 3000001 ]; truncate -s 5 d/f",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; [ $(wc -c <d/f) = 5 ]; mv d/f d/g; echo new >d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; sleep 4; ls d | tr '\\n' ' ' | grep -qx 'f g '; [ \"$(cat d/f)\" = new ]; rm d/g",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; (! cat d/g 2>/tmp/e); grep -q 'No such file' /tmp/e; chmod 640 d/f; chown 5:6 d/f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; cat d/f >/dev/null; [ $(stat -c %a:%u:%g d/f) = 640:5:6 ]; rm d/f; rmdir d; mkdir d",
+        ),
+        (
+            b,
+            "cd /mnt/nfs; sleep 4; echo again >d/f; ls -A d | grep -qx f",
+        ),
+        (
+            a,
+            "cd /mnt/nfs; exec 5<d/f; sleep 1; echo ready; cat <&5 | grep -qx again",
+        ),
+        (b, "cd /mnt/nfs; rm d/f; echo other >d/f"),
+        (a, "cd /mnt/nfs; [ \"$(cat d/f)\" = other ]; rm -r d"),
+    ];
+    for (guest, script) in table {
+        guest.ok(60, script);
+    }
+    let times = number("RINGNFS_COUNT", if soak() { 5_000 } else { 150 });
+    a.ok(10, "echo 0 >/mnt/nfs/counter; chmod 666 /mnt/nfs/counter");
+    let script = format!("$RIG/guest count /mnt/nfs lock {times}");
+    let (one, two) = (a.start(&script), b.start(&script));
+    one.ok(600);
+    two.ok(600);
+    assert_eq!(
+        a.ok(10, "cat /mnt/nfs/counter").trim(),
+        (2 * times).to_string()
+    );
+    // The open file of one client that the other removes: the reader gets its data or ESTALE, never another file's.
+    a.ok(10, "echo first >/mnt/nfs/file");
+    let reader = a.start(
+        "exec 5</mnt/nfs/file; : >$RIG/opened; while [ ! -e $RIG/removed ]; do sleep 0.05; done
+        echo 3 >/proc/sys/vm/drop_caches; cat <&5 2>&1 || true",
+    );
+    b.ok(30, "while [ ! -e $RIG/opened ]; do sleep 0.05; done; rm /mnt/nfs/file; echo second >/mnt/nfs/file; : >$RIG/removed");
+    let read = reader.ok(60);
+    assert!(
+        read.trim() == "first" || read.contains("Stale file handle"),
+        "{read}"
+    );
+}

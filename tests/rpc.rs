@@ -1,0 +1,12 @@
+//! ONC RPC over TCP as seen by a client that does everything it may and much that it may not.
+
+#[path = "rpc/connections.rs"]
+mod connections;
+#[path = "rpc/errors.rs"]
+mod errors;
+#[path = "rpc/programs.rs"]
+mod programs;
+#[path = "rpc/records.rs"]
+mod records;
+#[path = "rpc/replay.rs"]
+mod replay;

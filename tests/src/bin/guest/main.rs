@@ -1,0 +1,112 @@
+//! What runs inside a guest (or anywhere) on a mounted directory: one process, because a fork is dear there.
+//!
+//!     guest checks DIR [FILTER]          file-system checks, one PASS or FAIL line each
+//!     guest ledger DIR LOG STOP          acknowledged-record writers until the file STOP exists
+//!     guest audit DIR LOG                every record acknowledged in LOG is in DIR
+//!     guest count DIR LOCK TIMES         adds one to a counter under an O_EXCL lock file, TIMES times
+//!     guest tree DIR FILES SEED          a tree of FILES small files of random sizes
+//!     guest mix DIR THREADS OPERATIONS   file-server load, everything read is compared; leaves DIR empty
+//!     guest list DIR                     how many names readdir gives, how many distinct
+//!     guest sweep DIR                    removes every name while listing
+//!
+//! Exit status 1 if anything is wrong.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+mod attributes;
+mod data;
+mod ledger;
+mod load;
+mod names;
+
+/// A check works in an empty directory of its own and panics if the file system is wrong.
+type Check = (&'static str, fn(&Path));
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["checks", dir] => checks(Path::new(dir), ""),
+        ["checks", dir, filter] => checks(Path::new(dir), filter),
+        ["ledger", dir, log, stop] => {
+            ledger::write(Path::new(dir), Path::new(log), Path::new(stop))
+        }
+        ["audit", dir, log] => ledger::audit(Path::new(dir), Path::new(log)),
+        ["count", dir, lock, times] => load::count(Path::new(dir), lock, number(times)),
+        ["tree", dir, files, seed] => load::tree(Path::new(dir), number(files), number(seed)),
+        ["mix", dir, threads, ops] => load::mix(Path::new(dir), number(threads), number(ops)),
+        ["list", dir] => load::list(Path::new(dir)),
+        ["sweep", dir] => load::sweep(Path::new(dir)),
+        _ => {
+            eprintln!("guest: unknown arguments {args:?}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse()
+        .unwrap_or_else(|_| panic!("guest: not a number: {text}"))
+}
+
+/// Runs every check whose name contains `filter`, each in a new directory below `dir`.
+fn checks(dir: &Path, filter: &str) -> ExitCode {
+    // umask(2) is the process's, and the checks say what they want.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let tables = [data::CHECKS, names::CHECKS, attributes::CHECKS];
+    let (mut passed, mut failed) = (0, 0);
+    for (name, check) in tables
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.contains(filter))
+    {
+        let own = dir.join(format!("check-{name}"));
+        std::fs::create_dir(&own).unwrap_or_else(|e| panic!("guest: mkdir {}: {e}", own.display()));
+        // The panic's message and place are printed by the default hook.
+        if std::panic::catch_unwind(|| check(&own)).is_ok() {
+            println!("PASS {name}");
+            passed += 1;
+        } else {
+            println!("FAIL {name}");
+            failed += 1;
+        }
+        let _ = std::fs::remove_dir_all(&own);
+    }
+    println!("{passed} checks passed, {failed} failed");
+    ExitCode::from(u8::from(failed > 0 || passed == 0))
+}
+
+/// A small deterministic generator (xorshift64*): the same seed gives the same work everywhere.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `n`.
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| (self.next() >> 32) as u8).collect()
+    }
+}
+
+/// The errno of a result that must be an error.
+#[track_caller]
+fn errno<T>(result: std::io::Result<T>) -> i32 {
+    match result {
+        Ok(_) => panic!("succeeded, expected an error"),
+        Err(e) => e.raw_os_error().unwrap_or_else(|| panic!("no errno: {e}")),
+    }
+}

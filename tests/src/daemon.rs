@@ -1,0 +1,527 @@
+//! The server as a child process on a loopback port, with one directory on a disk file system to export, for tests with
+//! the raw client. It starts in milliseconds; when a test ends well, the server must end well too: everything it held
+//! for clients given back, exit status 0.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::client::{Client, Fh};
+use crate::netns::target_dir;
+
+/// Both ways of file operations to the kernel, or the one named by `RINGNFS_IO_POLICY`.
+pub fn policies() -> Vec<String> {
+    match std::env::var("RINGNFS_IO_POLICY") {
+        Ok(one) => vec![one],
+        Err(_) => vec!["ring".to_owned(), "adaptive".to_owned()],
+    }
+}
+
+/// What to serve and how. `@DIR@` in texts stands for the server's own directory.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// exports(5) options of the exported directory.
+    pub options: String,
+    /// exports(5) text in place of that one export.
+    pub exports: Option<String>,
+    /// Rest of the configuration file: tables.
+    pub config: String,
+    /// Extra arguments after `ringnfs serve`.
+    pub args: Vec<String>,
+    /// Where to listen; port 0 for a free one, which it keeps over restarts.
+    pub listen: Vec<String>,
+    /// `ring` or `adaptive`.
+    pub policy: String,
+    /// Rules of fault injection, for the build that has it (see vfs's `uring::fault`); empty for the ordinary build.
+    pub faults: String,
+    /// The build with fault injection even without rules.
+    pub faulty: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            options: "rw,no_root_squash,insecure".to_owned(),
+            exports: None,
+            config: String::new(),
+            args: Vec::new(),
+            listen: vec!["127.0.0.1:0".to_owned()],
+            policy: policies().pop().expect("a policy"),
+            faults: String::new(),
+            faulty: false,
+        }
+    }
+}
+
+/// A running server. On drop it is stopped and must have leaked nothing, unless the test is failing already.
+pub struct TestServer {
+    child: Option<Child>,
+    setup: Setup,
+    addrs: Vec<SocketAddr>,
+    baseline: BTreeMap<String, u64>,
+    dir: TempDir,
+}
+
+/// What must be as before once all clients are gone.
+const GAUGES: [&str; 6] = [
+    "buffers.out",
+    "buffers.recv_out",
+    "connections",
+    "requests.in_flight",
+    "requests.in_kernel",
+    "tasks",
+];
+
+/// How long a server may take for what it does at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Setup {
+    /// With exports(5) options other than the default `rw,no_root_squash,insecure`.
+    pub fn options(options: &str) -> Setup {
+        Setup {
+            options: options.to_owned(),
+            ..Setup::default()
+        }
+    }
+
+    /// With exports(5) text; `@DIR@` is the server's own directory.
+    pub fn exports(text: &str) -> Setup {
+        Setup {
+            exports: Some(text.to_owned()),
+            ..Setup::default()
+        }
+    }
+
+    /// With tables of the configuration file.
+    pub fn config(text: &str) -> Setup {
+        Setup {
+            config: text.to_owned(),
+            ..Setup::default()
+        }
+    }
+
+    /// The same with a policy.
+    #[must_use]
+    pub fn policy(mut self, policy: &str) -> Setup {
+        policy.clone_into(&mut self.policy);
+        self
+    }
+
+    /// The same with rules of fault injection.
+    #[must_use]
+    pub fn faults(mut self, rules: &str) -> Setup {
+        rules.clone_into(&mut self.faults);
+        self.faulty = true;
+        self
+    }
+
+    /// The same with extra arguments.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Setup {
+        self.args.extend(args.iter().map(|&a| a.to_owned()));
+        self
+    }
+
+    /// Starts it in a fresh directory.
+    #[track_caller]
+    pub fn start(self) -> TestServer {
+        self.start_in(fresh_dir())
+    }
+
+    /// Starts it in a directory prepared by the caller (from [`fresh_dir`]).
+    #[track_caller]
+    pub fn start_in(self, dir: TempDir) -> TestServer {
+        let mut server = TestServer {
+            child: None,
+            setup: self,
+            addrs: Vec::new(),
+            baseline: BTreeMap::new(),
+            dir,
+        };
+        server.start_again();
+        server
+    }
+}
+
+/// A directory for a server, on the disk file system of the build directory, with `export` (mode 1777) and `log` in it.
+pub fn fresh_dir() -> TempDir {
+    let tmp = target_dir().join("tmp");
+    fs::create_dir_all(&tmp).expect("target/tmp");
+    let tmp = tmp.canonicalize().expect("target/tmp");
+    let dir = tempfile::Builder::new()
+        .prefix("daemon-")
+        .tempdir_in(tmp)
+        .expect("a directory");
+    // Servers reach it by handle, but tests also look at it as other users.
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    open(dir.path(), 0o755).expect("chmod");
+    let export = dir.path().join("export");
+    fs::create_dir(&export)
+        .and_then(|()| open(&export, 0o1777))
+        .expect("the export");
+    dir
+}
+
+impl TestServer {
+    /// One read-write export, root not squashed, any port.
+    #[track_caller]
+    pub fn start() -> TestServer {
+        Setup::default().start()
+    }
+
+    /// The server's own directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory exported unless the setup has others.
+    pub fn export(&self) -> PathBuf {
+        self.dir().join("export")
+    }
+
+    /// Its first address.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// All its addresses.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// A new connection as user 0.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// A new connection as user 0 with the root of the export.
+    #[track_caller]
+    pub fn mounted(&self) -> (Client, Fh) {
+        let mut client = self.client();
+        let root = client.mount(&self.export());
+        (client, root)
+    }
+
+    /// PID.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    /// True while it runs.
+    pub fn alive(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    /// Everything it has logged, over all starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir().join("log")).unwrap_or_default()
+    }
+
+    /// Its counters and gauges, as `ringnfs stats` prints them.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[track_caller]
+    pub fn stats(&self) -> BTreeMap<String, u64> {
+        let socket = self.dir().join("runtime").join("control.sock");
+        let text = nfsd::control::request(&socket, "stats").expect("stats");
+        let line = |line: &str| {
+            let (name, value) = line.split_once(' ').expect("NAME VALUE");
+            (name.to_owned(), value.parse().expect("a number"))
+        };
+        text.lines().map(line).collect()
+    }
+
+    /// One of them; 0 for a counter that has not counted yet.
+    #[track_caller]
+    pub fn stat(&self, name: &str) -> u64 {
+        self.stats().get(name).copied().unwrap_or(0)
+    }
+
+    /// Sends a verb to its control socket.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub fn control(&self, verb: &str) -> Result<String, String> {
+        let socket = self.dir().join("runtime").join("control.sock");
+        nfsd::control::request(&socket, verb).map_err(|e| e.to_string())
+    }
+
+    fn gauges(&self) -> BTreeMap<String, u64> {
+        let mut all = self.stats();
+        all.retain(|name, _| GAUGES.contains(&name.as_str()));
+        let of_process = format!("/proc/{}/fd", self.pid());
+        let sockets = fs::read_dir(of_process).expect("its descriptors").flatten();
+        let sockets = sockets.filter(|fd| {
+            let link = fs::read_link(fd.path()).unwrap_or_default();
+            link.to_string_lossy().starts_with("socket:")
+        });
+        all.insert("sockets".to_owned(), sockets.count() as u64);
+        all
+    }
+
+    /// Waits until everything clients made it hold is given back. All connections must be closed.
+    ///
+    /// # Panics
+    /// If something is not, in time.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = self.gauges();
+            if now == self.baseline {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "leaked: {now:?}\nat start: {:?}",
+                self.baseline
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts it (again) on the same export, state directory and port.
+    ///
+    /// # Panics
+    /// If it does not serve in time.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "already running");
+        let seen = self.log().len();
+        self.child = Some(self.spawn());
+        let end = Instant::now() + PATIENCE;
+        let wanted = self.setup.listen.len();
+        loop {
+            let log = self.log();
+            let addrs = served_addresses(&log[seen..]);
+            // The port mapper has addresses besides.
+            if addrs.len() >= wanted {
+                self.addrs = addrs;
+                break;
+            }
+            let dead = !self.alive();
+            assert!(!dead && Instant::now() < end, "did not start:\n{log}");
+            thread::sleep(Duration::from_millis(2));
+        }
+        // What starts along with it is there once two looks agree.
+        let mut last = self.gauges();
+        loop {
+            thread::sleep(Duration::from_millis(5));
+            let now = self.gauges();
+            if now == last && now["connections"] == 0 {
+                break;
+            }
+            last = now;
+        }
+        self.baseline = last;
+    }
+
+    fn spawn(&self) -> Child {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir().join("log"));
+        let log = log.expect("its log");
+        let binary = if self.setup.faulty {
+            faulty_binary()
+        } else {
+            binary()
+        };
+        let mut command = Command::new(binary);
+        command.arg("serve").args(self.arguments());
+        command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+        if !self.setup.faults.is_empty() {
+            command.env("RINGNFS_FAULTS", &self.setup.faults);
+        }
+        command
+            .stdout(log.try_clone().expect("its log"))
+            .stderr(log);
+        command.spawn().expect("the server")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let setup = &self.setup;
+        let dir = self.dir().display().to_string();
+        let here = |text: &str| text.replace("@DIR@", &dir);
+        let mut args: Vec<String> = Vec::new();
+        for (i, listen) in setup.listen.iter().enumerate() {
+            let known = self.addrs.get(i).map(SocketAddr::to_string);
+            args.extend(["--listen".to_owned(), known.unwrap_or(listen.clone())]);
+        }
+        if setup.exports.is_some() || !setup.config.is_empty() {
+            let one = format!("@DIR@/export *({})", setup.options);
+            let exports = here(setup.exports.as_ref().unwrap_or(&one));
+            let text = format!(
+                "state_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/runtime\"\nio_policy = \"{}\"\nexports = '''\n{exports}\n'''\n{}\n",
+                setup.policy,
+                here(&setup.config)
+            );
+            let file = self.dir().join("ringnfs.toml");
+            fs::write(&file, text).expect("the configuration file");
+            args.extend(["--config".to_owned(), file.display().to_string()]);
+        } else {
+            args.extend(["--options".to_owned(), setup.options.clone()]);
+            args.extend(["--state-dir".to_owned(), format!("{dir}/state")]);
+            args.extend(["--runtime-dir".to_owned(), format!("{dir}/runtime")]);
+            args.extend(["--io-policy".to_owned(), setup.policy.clone()]);
+            args.push(format!("{dir}/export"));
+        }
+        args.extend(setup.args.iter().map(|arg| here(arg)));
+        args
+    }
+
+    /// Replaces what is exported in the configuration file and has the server read it.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub fn reexport(&mut self, exports: &str) -> Result<String, String> {
+        assert!(
+            self.setup.exports.is_some(),
+            "exports are not in a configuration file"
+        );
+        self.setup.exports = Some(exports.to_owned());
+        // Written anew as a side effect.
+        let _ = self.arguments();
+        self.control("reload")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a pid");
+        kill_process(pid, signal).expect("a signal");
+    }
+
+    /// SIGKILL; start it again afterwards.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits for its end after a signal.
+    ///
+    /// # Panics
+    /// If it is still there after `limit`.
+    #[track_caller]
+    pub fn wait_end(&mut self, limit: Duration) -> ExitStatus {
+        let mut child = self.child.take().expect("a running server");
+        let end = Instant::now() + limit;
+        loop {
+            if let Ok(Some(status)) = child.try_wait() {
+                return status;
+            }
+            if Instant::now() > end {
+                let _ = child.kill();
+                panic!("still there {limit:?} after SIGTERM:\n{}", self.log());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Checks that nothing is leaked, stops it with SIGTERM and checks that it ends well. All connections must be
+    /// closed.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.wait_idle();
+        self.signal(Signal::TERM);
+        let status = self.wait_end(PATIENCE);
+        let log = self.log();
+        assert!(status.success(), "ended with {status}:\n{log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+
+    /// Stops it and starts it again on the same export, state directory and port. All connections must be closed.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(4000);
+            let tail = (tail..log.len()).find(|&i| log.is_char_boundary(i));
+            let tail = tail.map_or("", |i| &log[i..]);
+            eprintln!("--- end of the server's log\n{tail}---");
+        } else if self.child.is_some() {
+            self.stop();
+        }
+        self.kill9();
+    }
+}
+
+/// The addresses of the log lines that say where it serves.
+fn served_addresses(log: &str) -> Vec<SocketAddr> {
+    let said = log.lines().filter(|line| line.contains("serving"));
+    let address = |line: &str| {
+        let (_, rest) = line.split_once("address=")?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    said.filter_map(address).collect()
+}
+
+/// The server binary: `RINGNFS_BIN`, or `target/debug/ringnfs`, built on first use.
+///
+/// # Panics
+/// If the build fails.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("RINGNFS_BIN") {
+        Some(path) => fs::canonicalize(path).expect("RINGNFS_BIN"),
+        None => build(&[], &target_dir()),
+    })
+}
+
+/// The server with fault injection, built on first use in a target directory of its own.
+///
+/// # Panics
+/// If the build fails.
+pub fn faulty_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        build(
+            &["--features", "fault-injection"],
+            &target_dir().join("faults"),
+        )
+    })
+}
+
+fn build(features: &[&str], target: &Path) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut command = Command::new(cargo);
+    command.args([
+        "build",
+        "--quiet",
+        "-p",
+        "nfsd",
+        "--manifest-path",
+        manifest,
+    ]);
+    command.args(features).arg("--target-dir").arg(target);
+    assert!(
+        command.status().expect("cargo").success(),
+        "the server does not build"
+    );
+    let binary = target.join("debug/ringnfs");
+    binary.canonicalize().expect("target/debug/ringnfs")
+}
