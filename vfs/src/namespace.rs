@@ -92,6 +92,16 @@ fn split(set: &SetAttr, default_mode: u32) -> (u32, SetAttr) {
     )
 }
 
+impl CreateHow {
+    /// The mode a file is made with, and what has to be set afterwards.
+    fn initial(&self) -> (u32, SetAttr) {
+        match self {
+            CreateHow::Unchecked(set) | CreateHow::Guarded(set) => split(set, 0o644),
+            CreateHow::Exclusive(_) => (EXCLUSIVE_MODE, SetAttr::default()),
+        }
+    }
+}
+
 /// The verifier as a pair of timestamps, for file systems without `trusted.` attributes.
 fn verifier_times(verifier: [u8; 8]) -> SetAttr {
     let [a, b, c, d, e, f, g, h] = verifier;
@@ -214,10 +224,19 @@ impl Vfs {
         name: &Name,
         how: CreateHow,
     ) -> Created {
-        let (result, dir) = self
-            .in_turn(dir, self.create_file(cred, dir, name, how))
-            .await;
-        Created { result, dir }
+        if !file_ops::adaptive() || name.is_special() {
+            let made = self.create_file(cred, dir, name, how);
+            let (result, dir) = self.in_turn(dir, made).await;
+            return Created { result, dir };
+        }
+        let (mode, _) = how.initial();
+        let (made, wcc) = self.make_in_lane(cred, dir, name, mode).await;
+        let result = match made {
+            Ok(made) => self.complete(cred, made, how).await,
+            Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
+            Err(e) => Err(e),
+        };
+        Created { result, dir: wcc }
     }
 
     async fn create_file(
@@ -230,37 +249,45 @@ impl Vfs {
         if name.is_special() {
             return Err(Errno::EEXIST);
         }
-        let (mode, set) = match &how {
-            CreateHow::Unchecked(set) | CreateHow::Guarded(set) => split(set, 0o644),
-            CreateHow::Exclusive(_) => (EXCLUSIVE_MODE, SetAttr::default()),
-        };
+        let (mode, _) = how.initial();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
         match file_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
             Ok(fd) => {
-                let (file, attr) = self.adopt_created(dir, fd).await?;
-                if let CreateHow::Exclusive(verifier) = how {
-                    self.store_verifier(&file, verifier).await?;
-                    let attr = self.getattr(&file).await?;
-                    return Ok((file, attr));
-                }
-                let size = match how {
-                    CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
-                    CreateHow::Exclusive(_) => None,
-                };
-                let mut attr = attr;
-                if let Some(size) = size {
-                    let size = SetAttr {
-                        size: Some(size),
-                        ..SetAttr::default()
-                    };
-                    self.setattr(cred, &file, &size, None).await.result?;
-                    attr = self.getattr(&file).await?;
-                }
-                self.finish(cred, (file, attr), &set).await
+                let made = self.adopt_created(dir, fd).await?;
+                self.complete(cred, made, how).await
             }
             Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
             Err(e) => Err(e),
         }
+    }
+
+    /// Gives a fresh file what it could not be made with.
+    async fn complete(
+        &self,
+        cred: &Cred,
+        made: (Arc<File>, Attr),
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
+        let (file, mut attr) = made;
+        if let CreateHow::Exclusive(verifier) = how {
+            self.store_verifier(&file, verifier).await?;
+            let attr = self.getattr(&file).await?;
+            return Ok((file, attr));
+        }
+        let size = match how {
+            CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
+            CreateHow::Exclusive(_) => None,
+        };
+        if let Some(size) = size {
+            let size = SetAttr {
+                size: Some(size),
+                ..SetAttr::default()
+            };
+            self.setattr(cred, &file, &size, None).await.result?;
+            attr = self.getattr(&file).await?;
+        }
+        let (_, set) = how.initial();
+        self.finish(cred, (file, attr), &set).await
     }
 
     async fn existing(
@@ -421,7 +448,11 @@ impl Vfs {
             self.release(held).await;
             Ok(())
         };
-        let (result, wcc) = self.in_turn(dir, remove).await;
+        let (result, wcc) = if file_ops::adaptive() && !name.is_special() {
+            self.remove_in_lane(cred, dir, name).await
+        } else {
+            self.in_turn(dir, remove).await
+        };
         Changed { result, wcc }
     }
 
