@@ -120,7 +120,7 @@ impl Cx {
         self.admit(&options)?;
         let mount = self
             .server
-            .mount_of(parts.export, parts.fsid)
+            .mount_of(parts.export, parts.fsid, options.crossmnt())
             .ok_or(Nfsstat3::Stale)?;
         let file = self.server.vfs.file(&mount, parts.handle).await;
         let file = file.map_err(|e| from_errno(e.0))?;

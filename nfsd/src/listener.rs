@@ -50,7 +50,7 @@ pub fn bind(listeners: &[Listener]) -> Result<Vec<Listening>, ServeError> {
 }
 
 /// Port of the portmapper (RFC 1833 3).
-const PORTMAPPER_PORT: u16 = 111;
+pub const PORTMAPPER_PORT: u16 = 111;
 
 /// The addresses to listen on; with `portmapper`, its port on each of them as well.
 pub fn with_portmapper(listeners: &[Listener], portmapper: bool) -> Vec<Listener> {

@@ -100,10 +100,22 @@ impl Image {
     /// xfs_io(8)).
     #[track_caller]
     pub fn cut_power(&mut self) {
-        let dir = self.dir.display();
-        self.rig.sh(&format!("xfs_io -x -c shutdown {dir}"));
-        // A killed server's ring is taken apart by a kernel worker, which may still hold files for a moment.
-        self.rig.sh(&format!("for i in $(seq 500); do umount {dir} 2>/dev/null && exit 0; sleep 0.02; done; umount {dir}"));
+        let (dir, file) = (self.dir.display(), self.file.display());
+        // A killed server's ring is taken apart by a kernel worker, which may hold files, or a mount of the server's
+        // own, for a moment. Mounting while the old file system lives would only give it back, dead as it is; it is
+        // gone when its loop device is.
+        self.rig.sh(&format!(
+            "xfs_io -x -c shutdown {dir}
+             for i in $(seq 1500); do
+                 if umount {dir} 2>/dev/null; then break; fi
+                 sleep 0.02
+             done
+             for i in $(seq 1500); do
+                 if [ -z \"$(losetup -j {file})\" ]; then exit 0; fi
+                 sleep 0.02
+             done
+             echo 'still held after 30 s'; exit 1"
+        ));
         self.mounted = false;
         self.mount("");
     }

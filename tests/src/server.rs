@@ -59,7 +59,7 @@ pub struct Config {
     pub fs: Fs,
     /// Size of its (sparse) image in MiB.
     pub mib: u64,
-    /// exports(5) options (ringnfs only).
+    /// exports(5) options (not for ganesha, whose configuration says rw,no_root_squash).
     pub options: String,
     /// Extra arguments after `ringnfs serve`.
     pub args: Vec<String>,
@@ -210,7 +210,7 @@ impl Server {
                 self.process = Some(Running::Guest(Box::new(boot_knfsd(
                     &self.rig,
                     &self.disk,
-                    self.config.fs,
+                    &self.config,
                 ))));
                 60
             }
@@ -263,6 +263,21 @@ impl Server {
     /// The exported directory as the test process can use it; None for knfsd, whose file system is its guest's own.
     pub fn export_outside(&self) -> Option<PathBuf> {
         self.image.as_ref().map(Image::outside)
+    }
+
+    /// Runs a shell script (`set -e`) in the exported directory itself, behind the server's back.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn on_export(&self, script: &str) -> String {
+        match &self.process {
+            Some(Running::Guest(guest)) => guest.ok(300, &format!("cd /mnt/export\n{script}")),
+            _ => self.rig.sh(&format!(
+                "set -e; cd {}\n{script}",
+                self.rig.dir().join("export").display()
+            )),
+        }
     }
 
     /// The last `max` bytes of its log, over all starts.
@@ -426,7 +441,7 @@ fn reap(child: &mut Child, limit: Duration, when: &str) -> Option<i32> {
     }
 }
 
-fn boot_knfsd(rig: &Arc<Rig>, disk: &Path, fs: Fs) -> Guest {
+fn boot_knfsd(rig: &Arc<Rig>, disk: &Path, config: &Config) -> Guest {
     let guest = Guest::boot(
         rig,
         &Boot {
@@ -435,7 +450,12 @@ fn boot_knfsd(rig: &Arc<Rig>, disk: &Path, fs: Fs) -> Guest {
             disks: vec![disk.to_owned()],
         },
     );
-    guest.ok(60, &KNFSD_START.replace("@FS@", fs.name()));
+    guest.ok(
+        60,
+        &KNFSD_START
+            .replace("@FS@", config.fs.name())
+            .replace("@OPTIONS@", &config.options),
+    );
     guest
 }
 
@@ -446,7 +466,7 @@ modprobe @FS@ || true
 mount -t @FS@ -o noatime /dev/ubda /mnt/export
 rmdir /mnt/export/lost+found 2>/dev/null || true
 chmod 1777 /mnt/export
-echo '/mnt/export *(rw,no_root_squash,no_subtree_check,insecure,fsid=7,sync)' >/tmp/exports
+echo '/mnt/export *(@OPTIONS@,no_subtree_check,fsid=7,sync)' >/tmp/exports
 mount --bind /tmp/exports /etc/exports
 # Debian's file sets manage-gids, which ignores the client's groups.
 : >/tmp/nfs.conf; [ ! -e /etc/nfs.conf ] || mount --bind /tmp/nfs.conf /etc/nfs.conf

@@ -41,6 +41,9 @@ async fn look_up(
         Ok(found) => found,
         Err(e) => return fail(e.into(), dir_attributes, reply),
     };
+    if file.mount.fsid != dir.file.mount.fsid && !dir.options.crossmnt() {
+        return fail(Nfsstat3::Acces, dir_attributes, reply);
+    }
     match cx.fh(dir, &file) {
         Ok(handle) => reply.put(&Lookup3Res::Ok(Lookup3ResOk {
             object: NfsFh3(&handle),

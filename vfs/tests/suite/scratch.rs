@@ -1,8 +1,6 @@
 //! Places and checks the tests of this crate share: temporary directories, file system images,
 //! and workers that must leave nothing behind.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

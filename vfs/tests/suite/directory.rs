@@ -1,13 +1,11 @@
 //! READDIR on the file systems people export: cookies, budgets, many entries, changes meanwhile.
 
-mod scratch;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use scratch::{Image, POLICIES, Tree, alone, on_worker};
+use crate::scratch::{self, Image, POLICIES, Tree, alone, on_worker};
 use vfs::uring::IoPolicy;
 use vfs::{BAD_COOKIE, Cred, DirPage, Errno, File, exec};
 
@@ -27,7 +25,7 @@ async fn list(t: &Tree, dir: &Arc<File>, bytes: usize, plus: bool) -> BTreeSet<V
         assert!(page.eof || !page.entries.is_empty(), "no progress");
         for entry in page.entries {
             cookie = entry.cookie;
-            assert!(names.insert(entry.name.clone()), "{:?} twice", entry.name);
+            assert!(names.insert(entry.name.to_vec()), "{:?} twice", entry.name);
         }
         if page.eof {
             return names;
@@ -79,11 +77,15 @@ fn small_budgets_get_through() {
         let all = page(&t, &t.root, 0, 1 << 20, true).await;
         for entry in all.entries {
             let Some((handle, attr)) = entry.node else {
-                assert_eq!(entry.name, b"..");
+                assert_eq!(*entry.name, *b"..");
                 continue;
             };
             assert_eq!(attr.fileid, entry.fileid);
-            let file = t.vfs.file(&t.root.mount, handle).await.expect("its handle");
+            let file = t
+                .vfs
+                .file(&t.root.mount, (*handle).clone())
+                .await
+                .expect("its handle");
             assert_eq!(
                 t.vfs.getattr(&file).await.expect("attr").fileid,
                 attr.fileid
@@ -154,7 +156,7 @@ fn changes_meanwhile_neither_hide_nor_double() {
                 let page = page(&t, &t.root, cookie, 1000, false).await;
                 for entry in page.entries {
                     cookie = entry.cookie;
-                    assert!(seen.insert(entry.name.clone()) || !entry.name.starts_with(b"keep"));
+                    assert!(seen.insert(entry.name.to_vec()) || !entry.name.starts_with(b"keep"));
                 }
                 if page.eof {
                     break;
@@ -207,7 +209,7 @@ fn idle_streams_see_what_was_added() {
                 }
                 let page = page(&t, &t.root, *cookie, 100, false).await;
                 both().await;
-                names.extend(page.entries.iter().map(|e| e.name.clone()));
+                names.extend(page.entries.iter().map(|e| e.name.to_vec()));
                 *cookie = page.entries.last().map_or(*cookie, |e| e.cookie);
                 if page.eof {
                     (*cookie, open) = (u64::MAX, open - 1);
