@@ -58,7 +58,6 @@ fn at(value: &str) -> Place<'_> {
 }
 
 fn open_one(vfs: &Arc<Vfs>, export: &Export) -> Result<Root, (String, &'static str)> {
-    // For which clients is decided by each request's options.
     let mut cross = false;
     for (_, options) in &export.clients {
         cross |= options.crossmnt();

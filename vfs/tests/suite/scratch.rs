@@ -53,7 +53,9 @@ pub fn config(policy: IoPolicy) -> RingConfig {
 pub fn run<T: 'static>(config: &RingConfig, main: impl Future<Output = T> + 'static) -> T {
     let before = descriptors();
     let checked = async {
-        let value = main.await;
+        // Not a measure of speed: a wake-up that never comes must fail, not hang.
+        let value = exec::timeout(Duration::from_secs(300), main).await;
+        let value = value.expect("the test hangs");
         quiet().await;
         value
     };
