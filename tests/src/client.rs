@@ -208,6 +208,11 @@ impl Client {
         Client::over(stream.unwrap_or_else(|e| panic!("connecting to {addr}: {e}")))
     }
 
+    /// Whether somebody listens there.
+    pub fn connect_maybe(addr: SocketAddr) -> bool {
+        TcpStream::connect_timeout(&addr, PATIENCE).is_ok()
+    }
+
     /// Connects from a port below 1024, which takes privilege.
     ///
     /// # Panics
