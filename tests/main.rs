@@ -8,7 +8,7 @@ mod crash;
 mod kernel;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
+mod real_work;
 /// ONC RPC over TCP with the raw client: refusals, records, retransmissions, programs, connections.
 mod rpc;
-/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
-mod work;
