@@ -6,6 +6,8 @@ mod codec;
 mod crash;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
+/// Every NFSv3 procedure with the raw client: success, errors, attributes, handles, exports, full disks.
+mod nfs3;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
 /// Real programs on the mount: tar, git, rsync, sqlite, cargo.

@@ -120,7 +120,7 @@ impl Cx {
         self.admit(&options)?;
         let mount = self
             .server
-            .mount_of(parts.export, parts.fsid)
+            .mount_of(parts.export, parts.fsid, options.crossmnt())
             .ok_or(Nfsstat3::Stale)?;
         let file = self.server.vfs.file(&mount, parts.handle).await;
         let file = file.map_err(|e| from_errno(e.0))?;
@@ -250,6 +250,12 @@ impl Cx {
     /// `SERVERFAULT` for a kernel handle that does not fit, which start-up excludes.
     pub fn fh(&self, opened: &Opened, file: &File) -> Result<FileHandle, Nfsstat3> {
         self.fh_of(opened.export, &file.mount, &file.handle)
+    }
+
+    /// Whether a directory is the root of its export: what is above it is not exported.
+    pub fn is_root(&self, dir: &Opened) -> bool {
+        let root = self.server.root_of(dir.export);
+        root.is_some_and(|r| r.handle == dir.file.handle && r.mount.fsid == dir.file.mount.fsid)
     }
 
     /// As [`Cx::fh`], from the parts.

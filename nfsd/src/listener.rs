@@ -29,7 +29,7 @@ pub struct Listening {
 pub fn bind(listeners: &[Listener]) -> Result<Vec<Listening>, ServeError> {
     let mut bound = Vec::new();
     for listener in listeners {
-        match bind_one(listener.addr) {
+        match bind_patiently(listener.addr) {
             Ok(listening) => bound.push(listening),
             Err(error) if listener.optional => {
                 tracing::warn!(address = %listener.addr, %error, "not listening there");
@@ -50,7 +50,7 @@ pub fn bind(listeners: &[Listener]) -> Result<Vec<Listening>, ServeError> {
 }
 
 /// Port of the portmapper (RFC 1833 3).
-const PORTMAPPER_PORT: u16 = 111;
+pub const PORTMAPPER_PORT: u16 = 111;
 
 /// The addresses to listen on; with `portmapper`, its port on each of them as well.
 pub fn with_portmapper(listeners: &[Listener], portmapper: bool) -> Vec<Listener> {
@@ -64,6 +64,22 @@ pub fn with_portmapper(listeners: &[Listener], portmapper: bool) -> Vec<Listener
         }
     }
     all
+}
+
+/// How long an address may be taken: the kernel takes the ring of a killed server apart, and closes
+/// what it listened on, only after the process is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn bind_patiently(addr: SocketAddr) -> vfs::Result<Listening> {
+    let end = exec::now() + PATIENCE;
+    loop {
+        match bind_one(addr) {
+            Err(Errno(libc::EADDRINUSE)) if exec::now() < end => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn bind_one(addr: SocketAddr) -> vfs::Result<Listening> {

@@ -20,7 +20,7 @@ use crate::export::names::{Names, SystemResolver};
 use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
-use crate::listener::{self, Listening};
+use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, roots, worker};
@@ -71,11 +71,11 @@ pub struct Root {
 }
 
 impl Shared {
-    /// The mount a handle of an export leads to.
-    pub fn mount_of(&self, export: u32, fsid: u64) -> Option<Arc<Mount>> {
+    /// The mount a handle of an export leads to: the export's own, or with `crossmnt` one below it.
+    pub fn mount_of(&self, export: u32, fsid: u64, crossmnt: bool) -> Option<Arc<Mount>> {
         match self.roots.load().get(&export) {
             Some(root) if root.mount.fsid == fsid => Some(root.mount.clone()),
-            Some(root) if root.mount.cross => self.vfs.mount(fsid),
+            Some(_) if crossmnt => self.vfs.crossed(fsid),
             _ => None,
         }
     }
@@ -102,7 +102,7 @@ impl Shared {
         let kept = self.roots.load_full();
         self.vfs.retain_mounts(|m| {
             kept.values()
-                .any(|r| r.mount.fsid == m.fsid || r.mount.cross)
+                .any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
         });
         let warnings = if found.is_empty() {
             String::new()
@@ -320,7 +320,7 @@ fn announce(shared: &Shared, addresses: &[std::net::SocketAddr]) {
     let host = host.nodename().to_string_lossy().into_owned();
     let mut out = std::io::stdout().lock();
     for export in shared.exports.load().exports() {
-        for address in addresses {
+        for address in addresses.iter().filter(|a| a.port() != PORTMAPPER_PORT) {
             let _ = writeln!(out, "{}", mount_command(*address, &host, &export.path));
         }
     }

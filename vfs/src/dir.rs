@@ -265,7 +265,7 @@ fn read_page(
                 let handle = Arc::new(handle);
                 if small {
                     let new = || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd);
-                    file = Arc::downgrade(&match table.get(dir.mount.fsid, &handle) {
+                    file = Arc::downgrade(&match table.get(dir.mount.id, &handle) {
                         Some(file) => file,
                         None => table.get_or_insert(new()),
                     });

@@ -61,7 +61,7 @@ impl Vfs {
         dir.directory()?;
         if name.is_special() {
             check(dir, before, cred, Need::Search).await?;
-            if name.is_dot() || dir.handle == dir.mount.root {
+            if name.is_dot() {
                 return Ok((dir.clone(), *before));
             }
             return self.parent(dir).await;
@@ -117,7 +117,7 @@ impl Vfs {
         };
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
         let handle = sys::name_to_handle((*fd).as_fd(), c"")?;
-        let file = match self.table.get(mount.fsid, &handle) {
+        let file = match self.table.get(mount.id, &handle) {
             Some(file) => file,
             None => self
                 .table

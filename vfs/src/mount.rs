@@ -19,6 +19,9 @@ use crate::uring::fixed::OpenFd;
 pub struct Mount {
     /// Identity: from the file system's UUID, or given by `fsid=`.
     pub fsid: u64,
+    /// Tells files of it from those of all others: the same file system with and without what is
+    /// mounted below is two.
+    pub id: u64,
     /// Open directory on it; handles are resolved against this descriptor.
     pub(crate) fd: OwnedFd,
     /// Handle of the directory `fd` is.
@@ -71,6 +74,15 @@ fn fold(id: [u8; 16]) -> u64 {
     half(a) ^ half(b).rotate_left(17)
 }
 
+/// [`Mount::id`].
+pub(crate) const fn identity(fsid: u64, cross: bool) -> u64 {
+    if cross {
+        fsid.rotate_left(32) ^ 1
+    } else {
+        fsid
+    }
+}
+
 impl Mount {
     /// Opens the directory `path` for export. With `cross`, what is mounted below it is visible;
     /// without, what the mounts hide is. `fsid` overrides the file system's own identity.
@@ -109,12 +121,15 @@ impl Mount {
             Err(rustix::io::Errno::OPNOTSUPP) => false,
             Ok(_) | Err(_) => true,
         };
+        let known = identity.is_some() || fsid.is_some();
+        let fsid = fsid.or(identity.map(fold)).unwrap_or(fallback);
         Ok(Mount {
-            fsid: fsid.or(identity.map(fold)).unwrap_or(fallback),
+            fsid,
+            id: self::identity(fsid, cross),
             root,
             dev: attr.dev,
             cross,
-            volatile: fsid.is_none() && identity.is_none(),
+            volatile: !known,
             acl,
             nowait_write: AtomicBool::new(true),
             views: Mutex::default(),
@@ -152,7 +167,8 @@ impl Mount {
     }
 
     /// The handle of the parent of the directory that `handle` names, through any view that leads
-    /// there.
+    /// there. One that begins at that very directory leads no further up: where there are no others
+    /// it is its own parent.
     ///
     /// # Errors
     /// `ENOENT` when none does.
@@ -164,11 +180,13 @@ impl Mount {
             sys::name_to_handle(parent.as_fd(), c"")
         };
         let views = self.views();
-        let views = views.iter().map(|(_, fd)| fd);
-        std::iter::once(&self.fd)
+        let views = views.iter().map(|(root, fd)| (root, fd));
+        let (begins, above): (Vec<_>, Vec<_>) = std::iter::once((&self.root, &self.fd))
             .chain(views)
-            .find_map(|fd| up(fd).ok())
-            .ok_or(Errno::ENOENT)
+            .partition(|(root, _)| *root == handle);
+        let parent = above.into_iter().find_map(|(_, fd)| up(fd).ok());
+        let own = begins.first().map(|_| handle.clone());
+        parent.or(own).ok_or(Errno::ENOENT)
     }
 
     pub(crate) fn open_path(&self, handle: &KernelHandle) -> Result<OwnedFd> {

@@ -148,7 +148,7 @@ impl Vfs {
             .ok()?;
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
         let handle = sys::name_to_handle(fd.as_fd(), c"").ok()?;
-        self.table.get(dir.mount.fsid, &handle)
+        self.table.get(dir.mount.id, &handle)
     }
 
     /// Lets go of a file if its last name is gone, so that its space is freed.

@@ -26,19 +26,19 @@ pub struct FileTable {
     per_shard: usize,
 }
 
-fn hash(fsid: u64, handle: &KernelHandle) -> u64 {
+fn hash(id: u64, handle: &KernelHandle) -> u64 {
     let mut hasher = FixedState::default().build_hasher();
-    fsid.hash(&mut hasher);
+    id.hash(&mut hasher);
     handle.bytes.as_slice().hash(&mut hasher);
     hasher.finish()
 }
 
 impl Shard {
-    fn find(&self, hash: u64, fsid: u64, handle: &KernelHandle) -> Option<usize> {
+    fn find(&self, hash: u64, id: u64, handle: &KernelHandle) -> Option<usize> {
         let same = |&slot: &usize| {
             self.slots[slot]
                 .as_ref()
-                .is_some_and(|f| f.mount.fsid == fsid && f.handle == *handle)
+                .is_some_and(|f| f.mount.id == id && f.handle == *handle)
         };
         self.index.find(hash, same).copied()
     }
@@ -63,7 +63,7 @@ impl Shard {
             if Arc::strong_count(file) > 1 || file.take_referenced() || file.must_stay() {
                 continue;
             }
-            let hash = hash(file.mount.fsid, &file.handle);
+            let hash = hash(file.mount.id, &file.handle);
             // A name cache may have found it just now: then it stays, or there would be two of it.
             match self.slots[slot].take().map(Arc::try_unwrap) {
                 Some(Ok(file)) => {
@@ -95,11 +95,11 @@ impl FileTable {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file, if it is held.
-    pub fn get(&self, fsid: u64, handle: &KernelHandle) -> Option<Arc<File>> {
-        let hash = hash(fsid, handle);
+    /// The file, if it is held; `id` is [`crate::Mount::id`].
+    pub fn get(&self, id: u64, handle: &KernelHandle) -> Option<Arc<File>> {
+        let hash = hash(id, handle);
         let shard = self.shard(hash);
-        let slot = shard.find(hash, fsid, handle)?;
+        let slot = shard.find(hash, id, handle)?;
         let file = shard.slots[slot].clone()?;
         file.set_referenced();
         Some(file)
@@ -107,10 +107,10 @@ impl FileTable {
 
     /// The held file of this identity, or else `new`, in one step.
     pub fn get_or_insert(&self, new: File) -> Arc<File> {
-        let fsid = new.mount.fsid;
-        let hash_of_new = hash(fsid, &new.handle);
+        let id = new.mount.id;
+        let hash_of_new = hash(id, &new.handle);
         let mut shard = self.shard(hash_of_new);
-        if let Some(slot) = shard.find(hash_of_new, fsid, &new.handle)
+        if let Some(slot) = shard.find(hash_of_new, id, &new.handle)
             && let Some(file) = &shard.slots[slot]
         {
             let file = file.clone();
@@ -136,9 +136,7 @@ impl FileTable {
         shard.slots[slot] = Some(file.clone());
         let Shard { index, slots, .. } = &mut *shard;
         index.insert_unique(hash_of_new, slot, |&s| {
-            slots[s]
-                .as_ref()
-                .map_or(0, |f| hash(f.mount.fsid, &f.handle))
+            slots[s].as_ref().map_or(0, |f| hash(f.mount.id, &f.handle))
         });
         drop(shard);
         // Closing descriptors takes time: outside the lock.
@@ -148,10 +146,10 @@ impl FileTable {
 
     /// Lets go of a file: whoever still uses it may finish, nobody new finds it.
     pub fn forget(&self, file: &File) {
-        let hash = hash(file.mount.fsid, &file.handle);
+        let hash = hash(file.mount.id, &file.handle);
         let removed = {
             let mut shard = self.shard(hash);
-            let slot = shard.find(hash, file.mount.fsid, &file.handle);
+            let slot = shard.find(hash, file.mount.id, &file.handle);
             // Not a later one of the same identity.
             let slot = slot.filter(|&slot| {
                 let held = shard.slots[slot].as_ref();

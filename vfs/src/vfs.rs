@@ -10,7 +10,7 @@ use crate::attr::Attr;
 use crate::errno::{Errno, Result};
 use crate::exec;
 use crate::file::File;
-use crate::mount::{Limits, Mount, StatFs};
+use crate::mount::{Limits, Mount, StatFs, identity};
 use crate::stable::Verifier;
 use crate::sys::KernelHandle;
 use crate::table::FileTable;
@@ -74,11 +74,11 @@ impl Vfs {
         })
     }
 
-    /// Makes a mount known by its fsid; one already known under it stays and learns the way to the
+    /// Makes a mount known by its identity; one already known under it stays and learns the way to the
     /// new one's root.
     pub fn add_mount(&self, mount: Mount) -> Arc<Mount> {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        match mounts.entry(mount.fsid) {
+        match mounts.entry(mount.id) {
             Entry::Occupied(known) => {
                 known.get().add_view(mount);
                 known.get().clone()
@@ -87,12 +87,12 @@ impl Vfs {
         }
     }
 
-    /// A mount by its fsid.
-    pub fn mount(&self, fsid: u64) -> Option<Arc<Mount>> {
+    /// A mount that [`Mount::cross`] exports reach, by its fsid.
+    pub fn crossed(&self, fsid: u64) -> Option<Arc<Mount>> {
         self.mounts
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&fsid)
+            .get(&identity(fsid, true))
             .cloned()
     }
 
@@ -124,7 +124,7 @@ impl Vfs {
     /// # Errors
     /// `ESTALE` when it is gone.
     pub async fn file(&self, mount: &Arc<Mount>, handle: KernelHandle) -> Result<Arc<File>> {
-        if let Some(file) = self.table.get(mount.fsid, &handle) {
+        if let Some(file) = self.table.get(mount.id, &handle) {
             return Ok(file);
         }
         let opener = mount.clone();

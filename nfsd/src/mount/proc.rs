@@ -117,7 +117,11 @@ async fn find(cx: &Cx, path: Dirpath<'_>) -> Result<(FileHandle, Arc<Options>), 
         .file(&root.mount, root.handle)
         .await
         .map_err(status)?;
+    let fsid = root.mount.fsid;
     let dir = walk(cx, root, &below).await?;
+    if dir.mount.fsid != fsid && !options.crossmnt() {
+        return Err(Mountstat3::Acces);
+    }
     let handle = cx.fh_of(export.id, &dir.mount, &dir.handle);
     let handle = handle.map_err(|_| Mountstat3::Serverfault)?;
     Ok((handle, options.clone()))

@@ -89,7 +89,16 @@ pub async fn list(
         )
         .await;
     let attributes = post_op(&dir.file, listed.dir.as_ref());
-    match listed.result {
+    let result = listed.result.map(|mut page| {
+        // As LOOKUP has it: the export's root is its own parent.
+        if let (true, Some(own)) = (cx.is_root(dir), &listed.dir)
+            && let Some(parent) = page.entries.iter_mut().find(|e| *e.name == *b"..")
+        {
+            parent.fileid = own.fileid;
+        }
+        page
+    });
+    match result {
         Ok(page) => match fill(&wanted, &page, &attributes, push, reply) {
             Ok(()) => Ok(()),
             // Not even the first entry fits.

@@ -275,3 +275,18 @@ pub fn target(file: &OpenFd) -> Target {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_evicts_and_installs_again_is_remembered_once() {
+        let file = OpenFd::new(std::fs::File::open("/dev/null").expect("open").into());
+        let (a, b) = (Remote::new(0).expect("a"), Remote::new(1).expect("b"));
+        for remote in [&a, &b, &a, &a] {
+            file.installed_by(remote.clone());
+        }
+        assert_eq!(file.installed.lock().map(|i| i.len()).ok(), Some(2));
+    }
+}

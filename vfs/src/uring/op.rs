@@ -61,6 +61,7 @@ impl<T: Op> AnyOp for T {
         Op::discard(self, res, flags);
     }
 
+    #[cfg(feature = "fault-injection")]
     fn shorten(&mut self) {
         Op::shorten(self);
     }

@@ -31,7 +31,7 @@ async fn look_up(
 ) -> Result<(), XdrError> {
     let name = match name(args.what.name) {
         // The export's root has no parent: what is above it is not exported.
-        Ok(name) if name.is_dotdot() && is_root(cx, dir) => Name::dot(),
+        Ok(name) if name.is_dotdot() && cx.is_root(dir) => Name::dot(),
         Ok(name) => name,
         Err(status) => return fail(status, attributes(cx, dir).await, reply),
     };
@@ -41,6 +41,9 @@ async fn look_up(
         Ok(found) => found,
         Err(e) => return fail(e.into(), dir_attributes, reply),
     };
+    if file.mount.fsid != dir.file.mount.fsid && !dir.options.crossmnt() {
+        return fail(Nfsstat3::Acces, dir_attributes, reply);
+    }
     match cx.fh(dir, &file) {
         Ok(handle) => reply.put(&Lookup3Res::Ok(Lookup3ResOk {
             object: NfsFh3(&handle),
@@ -49,9 +52,4 @@ async fn look_up(
         })),
         Err(status) => fail(status, dir_attributes, reply),
     }
-}
-
-fn is_root(cx: &Cx, dir: &Opened) -> bool {
-    let root = cx.server.root_of(dir.export);
-    root.is_some_and(|r| r.handle == dir.file.handle && r.mount.fsid == dir.file.mount.fsid)
 }

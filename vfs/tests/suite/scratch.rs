@@ -1,8 +1,6 @@
 //! Places and checks the tests of this crate share: temporary directories, file system images,
 //! and workers that must leave nothing behind.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,7 +53,9 @@ pub fn config(policy: IoPolicy) -> RingConfig {
 pub fn run<T: 'static>(config: &RingConfig, main: impl Future<Output = T> + 'static) -> T {
     let before = descriptors();
     let checked = async {
-        let value = main.await;
+        // Not a measure of speed: a wake-up that never comes must fail, not hang.
+        let value = exec::timeout(Duration::from_secs(300), main).await;
+        let value = value.expect("the test hangs");
         quiet().await;
         value
     };

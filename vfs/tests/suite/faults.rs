@@ -1,17 +1,13 @@
 //! Every opcode the VFS uses fails or comes back short: the caller is told, nothing is lost or left.
 //!
 //! Needs `--features fault-injection`.
-#![cfg(feature = "fault-injection")]
-
-mod scratch;
-
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::scratch::{Tree, alone, config, n, run, slice, trees};
 use io_uring::opcode;
-use scratch::{Tree, alone, config, n, run, slice, trees};
 use vfs::uring::fault::{self, Fault, Rule};
 use vfs::uring::fixed::OpenFd;
 use vfs::uring::net_ops::{self, Segment};
@@ -260,7 +256,7 @@ fn short_reads_and_writes_are_completed() {
         let root = Cred::root();
         let user = Cred::new(1000, 100, &[]);
         let file = t.make(&user, "f").await;
-        let text: Vec<u8> = (0..100_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let text: Vec<u8> = (0..100_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         for cred in [&root, &user] {
             inject(opcode::Write::CODE, Fault::Short, 0, u64::MAX);
             let wrote = t.put(cred, &file, 3, &text).await.result.expect("write");
@@ -323,13 +319,13 @@ fn socket_operations_fail_and_come_back_short() {
         assert!(recv.next().await.is_none());
         fail(opcode::Recv::CODE, 0);
         let buf = exec::with_ring(|r| r.pool.try_get(100)).expect("buf");
-        let (n, buf) = net_ops::recv(&socket, buf, 0..100).await;
+        let (n, buf) = net_ops::recv(&socket, buf, 0..100, net_ops::Patience::All).await;
         assert_eq!(n, Err(ODD));
         far.write_all(&[5; 100]).expect("write");
         inject(opcode::Recv::CODE, Fault::Short, 0, 1);
-        let (n, buf) = net_ops::recv(&socket, buf, 0..100).await;
+        let (n, buf) = net_ops::recv(&socket, buf, 0..100, net_ops::Patience::All).await;
         assert_eq!(n, Ok(50));
-        let (n, buf) = net_ops::recv(&socket, buf, 50..100).await;
+        let (n, buf) = net_ops::recv(&socket, buf, 50..100, net_ops::Patience::All).await;
         assert_eq!((n, &buf[..]), (Ok(50), &[5; 100][..]));
         drop(buf);
 

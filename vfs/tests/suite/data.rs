@@ -1,7 +1,5 @@
 //! Data and attributes of files: reading, writing, stability, setuid bits, sizes, times.
 
-mod scratch;
-
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -10,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use scratch::{alone, config, n, slice, soon, trees};
+use crate::scratch::{self, alone, config, n, slice, soon, trees};
 use vfs::exec::{self, Remote};
 use vfs::stable::{GroupSync, Verifier};
 use vfs::uring::IoPolicy;

@@ -1,13 +1,11 @@
 //! File systems: mounts below an export, subvolumes, and resources that run out.
 
-mod scratch;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::scratch::{self, Image, POLICIES, Tree, alone, config, n, on_worker, run, sh};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use scratch::{Image, POLICIES, Tree, alone, config, n, on_worker, run, sh};
 use vfs::{CreateHow, Cred, Errno, Mount, SetAttr, exec};
 
 fn file(mode: u32) -> CreateHow {
@@ -49,7 +47,10 @@ fn mounts_below_are_crossed_or_hidden() {
                         async |name: &str| t.vfs.lookup(&root, &below, &n(name)).await.result.err();
                     let page = t.vfs.readdir(&root, &t.root, 0, [0; 8], 4096, true).await;
                     let entries = page.result.expect("readdir").entries;
-                    let entry = entries.iter().find(|e| e.name == b"point").expect("listed");
+                    let entry = entries
+                        .iter()
+                        .find(|e| *e.name == *b"point")
+                        .expect("listed");
                     if cross {
                         assert_ne!(below.mount.fsid, t.root.mount.fsid);
                         assert_eq!(find("inside").await, None);
@@ -387,11 +388,12 @@ fn quota_is_charged_to_the_caller() {
                 drop(file);
             }
             let mut made = 0;
-            while let Ok(_) = t
+            while t
                 .vfs
                 .create(&user, &t.root, &n(format!("i{made}")), file(0o600))
                 .await
                 .result
+                .is_ok()
             {
                 made += 1;
                 assert!(made < 10, "no limit of files");

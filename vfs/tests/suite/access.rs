@@ -1,14 +1,12 @@
 //! Permission decisions held to the kernel's: random modes, owners, groups and ACLs.
 
-mod scratch;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::sync::Arc;
 
+use crate::scratch::{Tree, n, trees};
 use acl::posix::{Acl, Entry, Perm, Tag};
 use rustix::fs::{Access, AtFlags, CWD, XattrFlags};
-use scratch::{Tree, n, trees};
 use vfs::uring::blocking;
 use vfs::uring::counters::Call;
 use vfs::{Cred, Errno, File, Rights, exec};

@@ -1,7 +1,5 @@
 //! The executor and the in-flight slab: order, wake-ups, timers, dropped operations, full queues.
 
-mod scratch;
-
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scratch::{POLICIES, alone, config, quiet, run, soon};
+use crate::scratch::{self, POLICIES, alone, config, quiet, run, soon};
 use vfs::exec::{self, Remote, oneshot};
 use vfs::uring::fixed::OpenFd;
 use vfs::uring::net_ops::{self, Segment};
@@ -138,7 +136,7 @@ fn time_outs_drop_what_took_too_long() {
         let (near, _far) = pair();
         let socket = open(near);
         let b = buf(100);
-        let read = net_ops::recv(&socket, b, 0..100);
+        let read = net_ops::recv(&socket, b, 0..100, net_ops::Patience::All);
         assert!(
             exec::timeout(Duration::from_millis(5), read)
                 .await
@@ -257,7 +255,8 @@ fn operations_dropped_in_flight_give_everything_back() {
             let data = Rc::new(buf(1 << 20));
             let whole = vfs::uring::Slice::new(data, 0..1 << 20);
             let (small, small2) = (buf(10), buf(100));
-            let mut recv = std::pin::pin!(net_ops::recv(&socket, small, 0..10));
+            let mut recv =
+                std::pin::pin!(net_ops::recv(&socket, small, 0..10, net_ops::Patience::All));
             let mut read = std::pin::pin!(file_ops::read(&pipe, small2, 0..100, u64::MAX));
             let segments = (0..16).map(|_| Segment::Payload(whole.clone())).collect();
             let mut send = std::pin::pin!(net_ops::send(&socket, segments, 0));
@@ -432,7 +431,7 @@ fn a_worker_that_ends_takes_back_what_is_in_flight() {
                 let socket = socket.clone();
                 exec::spawn(async move {
                     if i % 2 == 0 {
-                        net_ops::recv(&socket, buf(100), 0..100)
+                        net_ops::recv(&socket, buf(100), 0..100, net_ops::Patience::All)
                             .await
                             .0
                             .expect("never");

@@ -1,7 +1,5 @@
 //! What a worker rations: pool buffers, registered files, personalities, blocking threads.
 
-mod scratch;
-
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,8 +8,8 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 
+use crate::scratch::{self, POLICIES, alone, config, run, soon};
 use rustix::fs::OFlags;
-use scratch::{POLICIES, alone, config, run, soon};
 use vfs::exec::{self, Remote, oneshot};
 use vfs::uring::blocking::{self, Threads};
 use vfs::uring::buf::{CLASSES, LARGEST};

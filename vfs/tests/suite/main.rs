@@ -1,0 +1,14 @@
+//! Tests of the io_uring engine and the VFS on real file systems, one process for all. They run one
+//! at a time: they count descriptors, change limits, inject faults. Much of it needs the superuser.
+
+mod access; // decisions held to the kernel's
+mod data; // reading, writing, stability, attributes
+mod directory; // READDIR on several file systems
+mod engine; // executor, in-flight operations, queues
+#[cfg(feature = "fault-injection")]
+mod faults; // every opcode fails or comes back short
+mod mounts; // file systems below, and resources that run out
+mod resources; // buffers, registered files, personalities, threads
+mod scratch; // places and checks the others share
+mod together; // several workers on one tree
+mod tree; // names and handles
