@@ -12,7 +12,7 @@ mod nfs3;
 mod pjdfstest;
 /// Stuck clients, stopped disks, signals, faults below the VFS, with the raw client.
 mod robust;
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
+mod real_work;
 /// ONC RPC over TCP with the raw client: refusals, records, retransmissions, programs, connections.
 mod rpc;
-/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
-mod work;
