@@ -27,10 +27,39 @@ use crate::{request, xdr};
 
 /// Replies up to this size are gathered in one buffer; longer ones become segments of their own.
 const GATHER_BYTES: usize = 8 << 10;
+/// A payload up to this size is copied behind its header rather than sent from where it is.
+const COPY_BYTES: usize = 512;
+/// Most bytes of a buffer that is kept to gather replies in again.
+const SPARE_BYTES: usize = 256 << 10;
 /// Bytes of one send: progress of a slow client shows at least this often.
 const SEND_BYTES: usize = 2 << 20;
 /// A record with at least this much outstanding is received straight into its buffer.
 const DIRECT_BYTES: usize = 32 << 10;
+
+thread_local! {
+    /// Buffers that were sent, to gather replies in again: fresh memory costs page faults.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Spare buffers of one worker.
+const SPARES: usize = 32;
+
+fn take_spare() -> Vec<u8> {
+    SPARE.with_borrow_mut(|spare| spare.pop().unwrap_or_default())
+}
+
+fn keep_spare(sent: Segment) {
+    if let Segment::Bytes(mut bytes) = sent
+        && bytes.capacity() <= SPARE_BYTES
+    {
+        bytes.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(bytes);
+            }
+        });
+    }
+}
 
 /// Replies waiting to be sent.
 #[derive(Default)]
@@ -278,7 +307,7 @@ impl Conn {
                     }
                 })
                 .count();
-            batch.drain(..whole);
+            batch.drain(..whole).for_each(keep_spare);
             skip = done;
             let mut out = self.out.borrow_mut();
             out.bytes = out.bytes.saturating_sub(sent);
@@ -315,14 +344,16 @@ impl Out {
     /// Makes a segment of what was gathered.
     fn seal(&mut self) {
         if !self.gathered.is_empty() {
-            self.queue
-                .push_back(Segment::Bytes(std::mem::take(&mut self.gathered)));
+            self.queue.push_back(Segment::Bytes(std::mem::replace(
+                &mut self.gathered,
+                take_spare(),
+            )));
         }
     }
 
     fn payload(&mut self, payload: Slice, pad: usize) {
         // A small payload is cheaper copied than as two more segments.
-        if payload.len() <= GATHER_BYTES {
+        if payload.len() <= COPY_BYTES {
             self.gathered.extend_from_slice(&payload);
         } else {
             self.seal();
