@@ -31,6 +31,8 @@ const GATHER_BYTES: usize = 8 << 10;
 const COPY_BYTES: usize = 512;
 /// Most bytes of a buffer that is kept to gather replies in again.
 const SPARE_BYTES: usize = 256 << 10;
+/// Replies of this size together are sent at once.
+const PROMPT_BYTES: usize = 128 << 10;
 /// Bytes of one send: progress of a slow client shows at least this often.
 const SEND_BYTES: usize = 2 << 20;
 /// A record with at least this much outstanding is received straight into its buffer.
@@ -236,6 +238,10 @@ impl Conn {
         self.writing.get()
     }
 
+    fn much_to_send(&self) -> bool {
+        self.out.borrow().bytes >= PROMPT_BYTES
+    }
+
     fn busy(&self, limits: &Limits) -> bool {
         self.in_flight.get() >= limits.records_in_flight as usize
             || self.out.borrow().bytes >= limits.reply_bytes as usize
@@ -270,8 +276,10 @@ impl Conn {
     }
 
     async fn write(self: Rc<Self>) {
-        // Replies that get ready in the same turn share one send.
-        exec::yield_now().await;
+        // Replies that get ready in the same turn share one send, unless there is much to send.
+        if !self.much_to_send() {
+            exec::yield_now().await;
+        }
         loop {
             let batch = self.out.borrow_mut().take_batch();
             if batch.is_empty() || self.closed.get() {
@@ -479,6 +487,10 @@ impl Reader {
                     self.conn.dispatch(record);
                     if self.conn.busy(&self.limits) {
                         return self.put_back(chunk);
+                    }
+                    if self.conn.much_to_send() {
+                        // The client gets to work on this while the next request is worked on here.
+                        exec::yield_now().await;
                     }
                 }
             }
