@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, OFlags};
 
 use crate::attr::Attr;
 use crate::cred::Cred;
@@ -12,9 +12,10 @@ use crate::errno::{Errno, Result};
 use crate::file::File;
 use crate::lane;
 use crate::name::Name;
+use crate::namespace::reopen_as_path;
 use crate::sys::{self, KernelHandle};
 use crate::uring::counters::Call;
-use crate::uring::file_ops::{self, HeldPath, statx_now};
+use crate::uring::file_ops::{self, statx_now};
 use crate::uring::fixed::OpenFd;
 use crate::vfs::{Vfs, Wcc};
 
@@ -28,12 +29,7 @@ struct Made {
 fn make(dir: &Arc<OpenFd>, name: &Name, mode: u32) -> Result<Made> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
     let fd = file_ops::openat_now(dir, name.to_c_string(), flags, mode)?;
-    let open = Arc::new(OpenFd::new(fd));
-    // Kept only as O_PATH: a descriptor open for writing would block execve(2) of the file.
-    let held = HeldPath::new(&open);
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let path = rustix::fs::openat(CWD, held.as_c_str(), flags, Mode::empty())?;
-    let path = OpenFd::new(path);
+    let path = reopen_as_path(&Arc::new(OpenFd::new(fd)))?;
     Ok(Made {
         attr: statx_now(&path)?,
         handle: sys::name_to_handle(path.as_fd(), c"")?,

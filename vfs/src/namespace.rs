@@ -118,6 +118,28 @@ fn verifier_times(verifier: [u8; 8]) -> SetAttr {
     }
 }
 
+/// A file just opened for writing, kept only as `O_PATH`: otherwise nobody could `execve(2)` it.
+pub(crate) fn reopen_as_path(open: &Arc<OpenFd>) -> Result<OpenFd> {
+    let held = HeldPath::new(open);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let path = rustix::fs::openat(CWD, held.as_c_str(), flags, Mode::empty())?;
+    Ok(OpenFd::new(path))
+}
+
+/// Keeps an exclusive create's verifier with the file.
+async fn store_verifier(file: &Arc<OpenFd>, verifier: [u8; 8]) -> Result<()> {
+    let root = Cred::root();
+    let name = VERIFIER_XATTR.to_owned();
+    match file_ops::setxattr(&root, file, name, verifier.to_vec(), 0).await {
+        Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
+            let (file, times) = (file.clone(), verifier_times(verifier));
+            let set = move || crate::setattr::apply(&file, FileKind::Regular, &times);
+            blocking::run(&root, Call::Setattr, set).await
+        }
+        stored => stored,
+    }
+}
+
 impl Vfs {
     /// Runs `op` as the only change of `dir`; wcc around it.
     async fn in_turn<T>(
@@ -175,16 +197,8 @@ impl Vfs {
         dir: &Arc<File>,
         fd: std::os::fd::OwnedFd,
     ) -> Result<(Arc<File>, Attr)> {
-        let open = Arc::new(OpenFd::new(fd));
-        // Kept only as O_PATH: a descriptor open for writing would block execve(2) of the file.
-        let held = HeldPath::new(&open);
-        let path = rustix::fs::openat(
-            CWD,
-            held.as_c_str(),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        self.adopt(&dir.mount, OpenFd::new(path)).await
+        let path = reopen_as_path(&Arc::new(OpenFd::new(fd)))?;
+        self.adopt(&dir.mount, path).await
     }
 
     /// The file behind a name that was just made.
@@ -224,6 +238,13 @@ impl Vfs {
         name: &Name,
         how: CreateHow,
     ) -> Created {
+        if let CreateHow::Exclusive(verifier) = how
+            && !name.is_special()
+        {
+            let made = self.create_exclusive(cred, dir, name, verifier);
+            let (result, dir) = self.in_turn(dir, made).await;
+            return Created { result, dir };
+        }
         if !file_ops::adaptive() || name.is_special() {
             let made = self.create_file(cred, dir, name, how);
             let (result, dir) = self.in_turn(dir, made).await;
@@ -237,6 +258,38 @@ impl Vfs {
             Err(e) => Err(e),
         };
         Created { result, dir: wcc }
+    }
+
+    /// The file gets its verifier before it gets its name: whoever sees the name after a crash finds
+    /// the verifier with it, or a retransmission would be refused as a stranger's.
+    async fn create_exclusive(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        verifier: [u8; 8],
+    ) -> Result<(Arc<File>, Attr)> {
+        let how = CreateHow::Exclusive(verifier);
+        let flags = OFlags::TMPFILE | OFlags::RDWR;
+        let at = Name::dot().to_c_string();
+        let fd = match file_ops::openat(cred, dir.path(), at, flags, EXCLUSIVE_MODE).await {
+            Ok(fd) => Arc::new(OpenFd::new(fd)),
+            // No nameless files here: name first, verifier second.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
+                return self.create_file(cred, dir, name, how).await;
+            }
+            Err(e) => return Err(e),
+        };
+        store_verifier(&fd, verifier).await?;
+        let held = HeldPath::new(&fd);
+        match file_ops::linkat(cred, held, dir.path().clone(), name.to_c_string()).await {
+            Ok(()) => {
+                let path = reopen_as_path(&fd)?;
+                self.adopt(&dir.mount, path).await
+            }
+            Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
+            Err(e) => Err(e),
+        }
     }
 
     async fn create_file(
@@ -270,7 +323,7 @@ impl Vfs {
     ) -> Result<(Arc<File>, Attr)> {
         let (file, mut attr) = made;
         if let CreateHow::Exclusive(verifier) = how {
-            self.store_verifier(&file, verifier).await?;
+            store_verifier(file.path(), verifier).await?;
             let attr = self.getattr(&file).await?;
             return Ok((file, attr));
         }
@@ -325,18 +378,6 @@ impl Vfs {
             }
             _ if file.kind() == FileKind::Directory => Err(Errno::EEXIST),
             _ => Ok((file, attr)),
-        }
-    }
-
-    async fn store_verifier(&self, file: &Arc<File>, verifier: [u8; 8]) -> Result<()> {
-        let root = Cred::root();
-        let name = VERIFIER_XATTR.to_owned();
-        match file_ops::setxattr(&root, file.path(), name, verifier.to_vec(), 0).await {
-            Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
-                self.set_metadata(&root, file, &verifier_times(verifier))
-                    .await
-            }
-            stored => stored,
         }
     }
 
