@@ -1,5 +1,10 @@
 //! One integration binary.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a failed procedure carries its attributes, and tests are not in a hurry"
+)]
+
 /// Every wire type against rpcgen C, libtirpc, nfs3_types and xdr-codec.
 mod codec;
 /// SIGKILL and power loss in the middle of work.

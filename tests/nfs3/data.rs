@@ -197,7 +197,7 @@ fn writes_of_every_stability() {
 
 /// The write verifier is the same as long as the server lives, for every file and connection, and another after that.
 #[test]
-fn write_verifiers_tell_lives_apart() {
+fn write_and_commit_verifiers_tell_lives_apart() {
     let mut server = TestServer::start();
     let mut seen: Vec<Writeverf3> = Vec::new();
     for life in 0..4 {

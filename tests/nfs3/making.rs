@@ -38,7 +38,7 @@ const KINDS: [(&str, Make); 7] = [
 ];
 
 #[test]
-fn success_and_attributes() {
+fn create_mkdir_symlink_and_mknod() {
     for policy in policies() {
         let server = Setup::default().policy(&policy).start();
         let (mut client, root) = server.mounted();
@@ -346,7 +346,7 @@ fn mknod_of_other_types() {
 }
 
 #[test]
-fn symlinks_keep_their_targets() {
+fn symlink_and_readlink_keep_targets() {
     let server = TestServer::start();
     let (mut client, root) = server.mounted();
     let long = [b'/'; 4095];

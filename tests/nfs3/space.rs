@@ -10,7 +10,7 @@ use tests::loopfs::{LOOP, LoopFs, run};
 use tests::need::{self, Need};
 
 #[test]
-fn what_the_file_system_is() {
+fn fsstat_fsinfo_and_pathconf() {
     let server = TestServer::start();
     let (mut client, root) = server.mounted();
     let file = client.new_file(&root, b"file", 0o644);

@@ -1,5 +1,10 @@
 //! Test harness of ringnfs.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a failed procedure carries its attributes, and tests are not in a hurry"
+)]
+
 pub mod client;
 pub mod daemon;
 pub mod image;

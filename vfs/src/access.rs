@@ -11,7 +11,7 @@ use crate::cred::Cred;
 use crate::errno::{Errno, Result};
 use crate::exec;
 use crate::file::File;
-use crate::uring::file_ops;
+use crate::uring::meta_ops;
 use crate::vfs::Vfs;
 
 /// What a caller may do with a file, as `access(2)` would say.
@@ -75,7 +75,7 @@ async fn load_acl(file: &File, attr: &Attr, cred: &Cred) -> Result<Option<Arc<Ac
         return Ok(known);
     }
     let name = acl::xattr::ACCESS;
-    let value = file_ops::getxattr(
+    let value = meta_ops::getxattr(
         file.path(),
         crate::mount::c_string(name.as_bytes())?,
         acl::xattr::MAX_LEN,

@@ -15,8 +15,9 @@ use crate::name::Name;
 use crate::namespace::reopen_as_path;
 use crate::sys::{self, KernelHandle};
 use crate::uring::counters::Call;
-use crate::uring::file_ops::{self, statx_now};
+use crate::uring::file_ops::statx_now;
 use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops;
 use crate::vfs::{Vfs, Wcc};
 
 /// A file just made: held, described, and not yet in the table.
@@ -28,7 +29,7 @@ struct Made {
 
 fn make(dir: &Arc<OpenFd>, name: &Name, mode: u32) -> Result<Made> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
-    let fd = file_ops::openat_now(dir, name.to_c_string(), flags, mode)?;
+    let fd = meta_ops::openat_now(dir, name.to_c_string(), flags, mode)?;
     let path = reopen_as_path(&Arc::new(OpenFd::new(fd)))?;
     Ok(Made {
         attr: statx_now(&path)?,

@@ -19,8 +19,8 @@ use crate::mount::Mount;
 use crate::order::{Changes, Turn};
 use crate::stable::GroupSync;
 use crate::sys::KernelHandle;
-use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops;
 
 /// A descriptor open for writing makes `execve(2)` of the file fail (`ETXTBSY`) and blocks leases,
 /// so it is closed when idle this long.
@@ -164,7 +164,7 @@ impl File {
         }
         let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
         // Another process's lease must not hold up the worker: the open runs in the ring.
-        let fd = file_ops::reopen(&self.path, flags | OFlags::NOCTTY).await?;
+        let fd = meta_ops::reopen(&self.path, flags | OFlags::NOCTTY).await?;
         let fd = Arc::new(OpenFd::new(fd));
         let mut data = self.data();
         let slot = if write {
@@ -212,7 +212,7 @@ impl File {
                 if let Some(slot) = &self.data().read {
                     return Ok(slot.fd.clone());
                 }
-                let fd = file_ops::reopen(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).await?;
+                let fd = meta_ops::reopen(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).await?;
                 let fd = Arc::new(OpenFd::new(fd));
                 let mut data = self.data();
                 let kept = data.read.get_or_insert(DataFd {

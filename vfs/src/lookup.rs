@@ -20,6 +20,7 @@ use crate::uring::blocking;
 use crate::uring::counters::Call;
 use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops;
 use crate::vfs::Vfs;
 
 /// Outcome of a look-up.
@@ -78,7 +79,7 @@ impl Vfs {
                 }
             }
         }
-        let opened = file_ops::openat(cred, dir.path(), name.to_c_string(), PATH_ONLY, 0).await;
+        let opened = meta_ops::openat(cred, dir.path(), name.to_c_string(), PATH_ONLY, 0).await;
         let found = match opened {
             Ok(fd) => self.adopt(&dir.mount, OpenFd::new(fd)).await.map(Some),
             Err(Errno::ENOENT) => Ok(None),

@@ -17,8 +17,9 @@ use crate::name::Name;
 use crate::sys;
 use crate::uring::blocking;
 use crate::uring::counters::Call;
-use crate::uring::file_ops::{self, HeldPath};
+use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops::{self, HeldPath};
 use crate::vfs::{Changed, Vfs, Wcc};
 
 /// How CREATE treats an existing name (RFC 1813 3.3.8 `createhow3`).
@@ -130,7 +131,7 @@ pub(crate) fn reopen_as_path(open: &Arc<OpenFd>) -> Result<OpenFd> {
 async fn store_verifier(file: &Arc<OpenFd>, verifier: [u8; 8]) -> Result<()> {
     let root = Cred::root();
     let name = VERIFIER_XATTR.to_owned();
-    match file_ops::setxattr(&root, file, name, verifier.to_vec(), 0).await {
+    match meta_ops::setxattr(&root, file, name, verifier.to_vec(), 0).await {
         Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
             let (file, times) = (file.clone(), verifier_times(verifier));
             let set = move || crate::setattr::apply(&file, FileKind::Regular, &times);
@@ -175,7 +176,7 @@ impl Vfs {
     /// The held file behind `name`, if the server holds it.
     async fn held(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Option<Arc<File>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let fd = file_ops::openat(cred, dir.path(), name.to_c_string(), flags, 0)
+        let fd = meta_ops::openat(cred, dir.path(), name.to_c_string(), flags, 0)
             .await
             .ok()?;
         exec::with_ring(|r| r.counters.inline(Call::NameToHandle));
@@ -204,7 +205,7 @@ impl Vfs {
     /// The file behind a name that was just made.
     async fn adopt_name(&self, dir: &Arc<File>, name: &Name) -> Result<(Arc<File>, Attr)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let fd = file_ops::openat(&Cred::root(), dir.path(), name.to_c_string(), flags, 0).await?;
+        let fd = meta_ops::openat(&Cred::root(), dir.path(), name.to_c_string(), flags, 0).await?;
         self.adopt(&dir.mount, OpenFd::new(fd)).await
     }
 
@@ -272,7 +273,7 @@ impl Vfs {
         let how = CreateHow::Exclusive(verifier);
         let flags = OFlags::TMPFILE | OFlags::RDWR;
         let at = Name::dot().to_c_string();
-        let fd = match file_ops::openat(cred, dir.path(), at, flags, EXCLUSIVE_MODE).await {
+        let fd = match meta_ops::openat(cred, dir.path(), at, flags, EXCLUSIVE_MODE).await {
             Ok(fd) => Arc::new(OpenFd::new(fd)),
             // No nameless files here: name first, verifier second.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
@@ -282,7 +283,7 @@ impl Vfs {
         };
         store_verifier(&fd, verifier).await?;
         let held = HeldPath::new(&fd);
-        match file_ops::linkat(cred, held, dir.path().clone(), name.to_c_string()).await {
+        match meta_ops::linkat(cred, held, dir.path().clone(), name.to_c_string()).await {
             Ok(()) => {
                 let path = reopen_as_path(&fd)?;
                 self.adopt(&dir.mount, path).await
@@ -304,7 +305,7 @@ impl Vfs {
         }
         let (mode, _) = how.initial();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
-        match file_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
+        match meta_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
             Ok(fd) => {
                 let made = self.adopt_created(dir, fd).await?;
                 self.complete(cred, made, how).await
@@ -382,7 +383,7 @@ impl Vfs {
     }
 
     async fn has_verifier(&self, file: &Arc<File>, attr: &Attr, verifier: [u8; 8]) -> bool {
-        match file_ops::getxattr(file.path(), VERIFIER_XATTR.to_owned(), 8).await {
+        match meta_ops::getxattr(file.path(), VERIFIER_XATTR.to_owned(), 8).await {
             Ok(stored) => stored == verifier,
             Err(_) => {
                 let times = verifier_times(verifier);
@@ -398,7 +399,7 @@ impl Vfs {
                 return Err(Errno::EEXIST);
             }
             let (mode, mut rest) = split(set, 0o755);
-            file_ops::mkdirat(cred, dir.path().clone(), name.to_c_string(), mode & 0o1777).await?;
+            meta_ops::mkdirat(cred, dir.path().clone(), name.to_c_string(), mode & 0o1777).await?;
             let made = self.adopt_name(dir, name).await?;
             // mkdir(2) takes no setuid and setgid bits, but may inherit setgid: add to what is there.
             if mode & 0o6000 != 0 {
@@ -424,7 +425,7 @@ impl Vfs {
                 return Err(Errno::EEXIST);
             }
             let target = c_string(target)?;
-            file_ops::symlinkat(cred, target, dir.path().clone(), name.to_c_string()).await?;
+            meta_ops::symlinkat(cred, target, dir.path().clone(), name.to_c_string()).await?;
             let made = self.adopt_name(dir, name).await?;
             let (_, rest) = split(set, 0o777);
             self.finish(cred, made, &rest).await
@@ -479,7 +480,7 @@ impl Vfs {
             }
             let held = self.held(cred, dir, name).await;
             let _change = held.as_ref().map(|file| file.changes.begin());
-            file_ops::unlinkat(
+            meta_ops::unlinkat(
                 cred,
                 dir.path().clone(),
                 name.to_c_string(),
@@ -507,7 +508,7 @@ impl Vfs {
                 return Err(Errno::ENOTEMPTY);
             }
             let held = self.held(cred, dir, name).await;
-            file_ops::unlinkat(
+            meta_ops::unlinkat(
                 cred,
                 dir.path().clone(),
                 name.to_c_string(),
@@ -542,7 +543,7 @@ impl Vfs {
             }
             let replaced = self.held(cred, to, new).await;
             let (source, target) = (from.path().clone(), to.path().clone());
-            file_ops::renameat(cred, source, old.to_c_string(), target, new.to_c_string()).await?;
+            meta_ops::renameat(cred, source, old.to_c_string(), target, new.to_c_string()).await?;
             self.release(replaced).await;
             Ok(())
         };
@@ -589,7 +590,7 @@ impl Vfs {
             }
             let name: CString = name.to_c_string();
             let _change = file.changes.begin();
-            file_ops::linkat(cred, HeldPath::new(file.path()), dir.path().clone(), name).await
+            meta_ops::linkat(cred, HeldPath::new(file.path()), dir.path().clone(), name).await
         };
         let (result, dir) = self.in_turn(dir, link).await;
         Linked {

@@ -13,8 +13,8 @@ use crate::file::File;
 use crate::mount::SELF;
 use crate::uring::blocking;
 use crate::uring::counters::Call;
-use crate::uring::file_ops::{self, HeldPath};
 use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops::{self, HeldPath};
 use crate::vfs::{Changed, Vfs, Wcc};
 
 fn timespec(set: SetTime) -> Timespec {
@@ -129,7 +129,7 @@ impl Vfs {
             if size > i64::MAX as u64 {
                 return Err(Errno::EFBIG);
             }
-            file_ops::ftruncate(cred, &fd, size).await?;
+            meta_ops::ftruncate(cred, &fd, size).await?;
         }
         let (rest, touched) = without_touch(set);
         if !touched.is_empty() && check(file, before, cred, Need::WriteData).await.is_ok() {

@@ -13,6 +13,7 @@ pub mod file_ops;
 pub mod fixed;
 mod inflight;
 mod kick;
+pub mod meta_ops;
 pub mod net_ops;
 pub mod op;
 pub mod personality;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::scratch::{self, POLICIES, alone, config, quiet, run, soon};
 use vfs::exec::{self, Remote, oneshot};
 use vfs::uring::fixed::OpenFd;
+use vfs::uring::meta_ops;
 use vfs::uring::net_ops::{self, Segment};
 use vfs::uring::{Buf, IoPolicy, RingConfig, file_ops};
 use vfs::{Cred, Errno};
@@ -445,7 +446,7 @@ fn a_worker_that_ends_takes_back_what_is_in_flight() {
                 let here = open(std::fs::File::open(kept).expect("dir"));
                 let flags = rustix::fs::OFlags::RDONLY;
                 loop {
-                    let opened = file_ops::openat(&nobody, &here, c".".into(), flags, 0);
+                    let opened = meta_ops::openat(&nobody, &here, c".".into(), flags, 0);
                     drop(opened.await);
                 }
             });

@@ -15,6 +15,7 @@ use vfs::uring::blocking::{self, Threads};
 use vfs::uring::buf::{CLASSES, LARGEST};
 use vfs::uring::counters::Call;
 use vfs::uring::fixed::{OpenFd, Target, target};
+use vfs::uring::meta_ops;
 use vfs::uring::{Buf, IoPolicy, Slice, file_ops};
 use vfs::{Cred, Errno};
 
@@ -271,7 +272,7 @@ fn files_belong_to_whom_they_were_made_for() {
             for (i, (uid, gid)) in who.into_iter().cycle().take(30).enumerate() {
                 let cred = Cred::new(uid, gid, &[200, gid]);
                 let name = std::ffi::CString::new(format!("f{i}")).expect("name");
-                file_ops::openat(&cred, &here, name, flags, 0o644)
+                meta_ops::openat(&cred, &here, name, flags, 0o644)
                     .await
                     .expect("create");
                 let made = std::fs::metadata(at.join(format!("f{i}"))).expect("stat");
@@ -289,7 +290,7 @@ fn files_belong_to_whom_they_were_made_for() {
             let g = open(std::fs::File::open(at.join("g")).expect("dir"));
             let enter = async |cred: Cred, name: &str| {
                 let name = std::ffi::CString::new(name).expect("name");
-                file_ops::openat(&cred, &g, name, flags, 0o600)
+                meta_ops::openat(&cred, &g, name, flags, 0o600)
                     .await
                     .map(drop)
             };
@@ -435,7 +436,7 @@ fn a_dropped_calls_descriptor_is_closed() {
             let name = std::ffi::CString::new(format!("f{i}")).expect("name");
             let flags = OFlags::CREATE | OFlags::RDWR;
             let root = Cred::root();
-            let mut create = Box::pin(file_ops::openat(&root, &here, name, flags, 0o600));
+            let mut create = Box::pin(meta_ops::openat(&root, &here, name, flags, 0o600));
             // Usually pending: then its result comes when nobody waits for it any more.
             drop(poll(create.as_mut()));
             drop(create);
