@@ -13,7 +13,7 @@ use tests::server::{Config, Kind};
 use tests::uml::Job;
 
 use crate::kernel::{Bed, bed};
-use crate::work::WORKS;
+use crate::real_work::WORKS;
 
 /// Writers of `tests/src/bin/guest/ledger.rs`.
 const WRITERS: usize = 6;
@@ -57,7 +57,7 @@ fn power_lost_under_load() {
     }
 }
 
-/// Every workload of `work.rs` while the server is killed again and again.
+/// Every workload of `real_work.rs` while the server is killed again and again.
 #[test]
 fn killed_during_real_work() {
     let Some(mut bed) = bed("crash::killed_during_real_work", &Config::default()) else {

@@ -10,9 +10,9 @@ mod kernel;
 mod nfs3;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
+/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
+mod real_work;
 /// Stuck clients, stopped disks, signals, faults below the VFS, with the raw client.
 mod robust;
 /// ONC RPC over TCP with the raw client: refusals, records, retransmissions, programs, connections.
 mod rpc;
-/// Real programs on the mount: tar, git, rsync, sqlite, cargo.
-mod work;

@@ -27,10 +27,41 @@ use crate::{request, xdr};
 
 /// Replies up to this size are gathered in one buffer; longer ones become segments of their own.
 const GATHER_BYTES: usize = 8 << 10;
+/// A payload up to this size is copied behind its header rather than sent from where it is.
+const COPY_BYTES: usize = 512;
+/// Most bytes of a buffer that is kept to gather replies in again.
+const SPARE_BYTES: usize = 256 << 10;
+/// Replies of this size together are sent at once.
+const PROMPT_BYTES: usize = 128 << 10;
 /// Bytes of one send: progress of a slow client shows at least this often.
 const SEND_BYTES: usize = 2 << 20;
 /// A record with at least this much outstanding is received straight into its buffer.
 const DIRECT_BYTES: usize = 32 << 10;
+
+thread_local! {
+    /// Buffers that were sent, to gather replies in again: fresh memory costs page faults.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Spare buffers of one worker.
+const SPARES: usize = 32;
+
+fn take_spare() -> Vec<u8> {
+    SPARE.with_borrow_mut(|spare| spare.pop().unwrap_or_default())
+}
+
+fn keep_spare(sent: Segment) {
+    if let Segment::Bytes(mut bytes) = sent
+        && bytes.capacity() <= SPARE_BYTES
+    {
+        bytes.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(bytes);
+            }
+        });
+    }
+}
 
 /// Replies waiting to be sent.
 #[derive(Default)]
@@ -210,6 +241,10 @@ impl Conn {
         self.writing.get()
     }
 
+    fn much_to_send(&self) -> bool {
+        self.out.borrow().bytes >= PROMPT_BYTES
+    }
+
     fn busy(&self, limits: &Limits) -> bool {
         self.in_flight.get() >= limits.records_in_flight as usize
             || self.out.borrow().bytes + self.held.get() >= limits.reply_bytes as usize
@@ -244,8 +279,10 @@ impl Conn {
     }
 
     async fn write(self: Rc<Self>) {
-        // Replies that get ready in the same turn share one send.
-        exec::yield_now().await;
+        // Replies that get ready in the same turn share one send, unless there is much to send.
+        if !self.much_to_send() {
+            exec::yield_now().await;
+        }
         loop {
             let batch = self.out.borrow_mut().take_batch();
             if batch.is_empty() || self.closed.get() {
@@ -281,7 +318,7 @@ impl Conn {
                     }
                 })
                 .count();
-            batch.drain(..whole);
+            batch.drain(..whole).for_each(keep_spare);
             skip = done;
             let mut out = self.out.borrow_mut();
             out.bytes = out.bytes.saturating_sub(sent);
@@ -322,14 +359,16 @@ impl Out {
     /// Makes a segment of what was gathered.
     fn seal(&mut self) {
         if !self.gathered.is_empty() {
-            self.queue
-                .push_back(Segment::Bytes(std::mem::take(&mut self.gathered)));
+            self.queue.push_back(Segment::Bytes(std::mem::replace(
+                &mut self.gathered,
+                take_spare(),
+            )));
         }
     }
 
     fn payload(&mut self, payload: Slice, pad: usize) {
         // A small payload is cheaper copied than as two more segments.
-        if payload.len() <= GATHER_BYTES {
+        if payload.len() <= COPY_BYTES {
             self.gathered.extend_from_slice(&payload);
         } else {
             self.seal();
@@ -458,6 +497,10 @@ impl Reader {
                     self.conn.dispatch(record);
                     if self.conn.busy(&self.limits) {
                         return self.put_back(chunk);
+                    }
+                    if self.conn.much_to_send() {
+                        // The client gets to work on this while the next request is worked on here.
+                        exec::yield_now().await;
                     }
                 }
             }

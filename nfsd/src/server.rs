@@ -13,7 +13,7 @@ use vfs::sys::{self, Signal};
 use vfs::uring::{Counters, IoPolicy, RingConfig, blocking};
 use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
-use crate::config::{self, Config, ExportSource, ServeSettings, mount_command};
+use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_command};
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};
@@ -173,13 +173,7 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         n => n as usize,
     };
-    // A file takes up to three descriptors, a connection one.
-    let files = descriptors.saturating_sub(u64::from(config.limits.connections)) / 4;
-    config.limits.open_files = config
-        .limits
-        .open_files
-        .min(u32::try_from(files).unwrap_or(u32::MAX))
-        .max(256);
+    share_descriptors(&mut config.limits, descriptors);
     step(
         "making the state directory",
         std::fs::create_dir_all(&config.state_dir),
@@ -390,6 +384,24 @@ fn raise_descriptor_limit() -> u64 {
         }
     }
     now.current.unwrap_or(1024)
+}
+
+/// Fits the limits into the descriptors there are: a connection takes one, a file up to three.
+fn share_descriptors(limits: &mut Limits, descriptors: u64) {
+    let fit = |wanted: u32, room: u64| wanted.min(u32::try_from(room).unwrap_or(u32::MAX));
+    let connections = fit(limits.connections, descriptors * 5 / 8).max(16);
+    let rest = descriptors.saturating_sub(u64::from(connections) + 64);
+    let files = fit(limits.open_files, rest / 3).max(64);
+    if (connections, files) != (limits.connections, limits.open_files) {
+        tracing::warn!(
+            descriptors,
+            connections,
+            files,
+            "fewer connections and open files than memory allows: raise LimitNOFILE= or ulimit -n"
+        );
+    }
+    (limits.connections, limits.open_files) = (connections, files);
+    limits.connections_per_client = limits.connections_per_client.min(connections);
 }
 
 fn random_u64() -> u64 {

@@ -24,6 +24,9 @@ const STALE_TIMERS: usize = 1024;
 /// Longest sleep in one turn, so that a lost wake-up heals itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// Longest sleep while calls wait for a thread of the blocking pool.
+const RELIEF_WAIT: Duration = Duration::from_millis(1);
+
 type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -326,10 +329,15 @@ impl Worker {
             return self.ring.enter(None);
         }
         self.remote.asleep.store(true, Ordering::SeqCst);
+        let mut longest = LONGEST_WAIT;
+        if self.ring.threads.queued() > 0 {
+            self.ring.threads.relieve(self.now.get());
+            longest = RELIEF_WAIT;
+        }
         let wait = if self.remote.pending.load(Ordering::SeqCst) {
             None
         } else {
-            Some(next_timer.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT))
+            Some(next_timer.unwrap_or(longest).min(longest))
         };
         let entered = self.ring.enter(wait);
         self.remote.asleep.store(false, Ordering::SeqCst);

@@ -13,6 +13,7 @@ use crate::attr::FileKind;
 use crate::dir_cache::DirCache;
 use crate::errno::{Errno, Result};
 use crate::exec;
+use crate::lane::Lane;
 use crate::listing::{ListingCache, RecentAttr};
 use crate::mount::Mount;
 use crate::order::{Changes, Turn};
@@ -58,6 +59,7 @@ pub struct File {
     pub(crate) group: GroupSync,
     pub(crate) names: DirCache,
     pub(crate) acl: AclCache,
+    pub(crate) lane: Lane,
     pub(crate) listing: ListingCache,
     pub(crate) recent: RecentAttr,
     /// Idle directory streams.
@@ -85,6 +87,7 @@ impl File {
             group: GroupSync::default(),
             names: DirCache::default(),
             acl: AclCache::default(),
+            lane: Lane::default(),
             listing: ListingCache::default(),
             recent: RecentAttr::default(),
             streams: Mutex::default(),

@@ -92,6 +92,16 @@ fn split(set: &SetAttr, default_mode: u32) -> (u32, SetAttr) {
     )
 }
 
+impl CreateHow {
+    /// The mode a file is made with, and what has to be set afterwards.
+    fn initial(&self) -> (u32, SetAttr) {
+        match self {
+            CreateHow::Unchecked(set) | CreateHow::Guarded(set) => split(set, 0o644),
+            CreateHow::Exclusive(_) => (EXCLUSIVE_MODE, SetAttr::default()),
+        }
+    }
+}
+
 /// The verifier as a pair of timestamps, for file systems without `trusted.` attributes.
 fn verifier_times(verifier: [u8; 8]) -> SetAttr {
     let [a, b, c, d, e, f, g, h] = verifier;
@@ -105,6 +115,28 @@ fn verifier_times(verifier: [u8; 8]) -> SetAttr {
         atime: at([a, b, c, d]),
         mtime: at([e, f, g, h]),
         ..SetAttr::default()
+    }
+}
+
+/// A file just opened for writing, kept only as `O_PATH`: otherwise nobody could `execve(2)` it.
+pub(crate) fn reopen_as_path(open: &Arc<OpenFd>) -> Result<OpenFd> {
+    let held = HeldPath::new(open);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let path = rustix::fs::openat(CWD, held.as_c_str(), flags, Mode::empty())?;
+    Ok(OpenFd::new(path))
+}
+
+/// Keeps an exclusive create's verifier with the file.
+async fn store_verifier(file: &Arc<OpenFd>, verifier: [u8; 8]) -> Result<()> {
+    let root = Cred::root();
+    let name = VERIFIER_XATTR.to_owned();
+    match file_ops::setxattr(&root, file, name, verifier.to_vec(), 0).await {
+        Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
+            let (file, times) = (file.clone(), verifier_times(verifier));
+            let set = move || crate::setattr::apply(&file, FileKind::Regular, &times);
+            blocking::run(&root, Call::Setattr, set).await
+        }
+        stored => stored,
     }
 }
 
@@ -165,16 +197,8 @@ impl Vfs {
         dir: &Arc<File>,
         fd: std::os::fd::OwnedFd,
     ) -> Result<(Arc<File>, Attr)> {
-        let open = Arc::new(OpenFd::new(fd));
-        // Kept only as O_PATH: a descriptor open for writing would block execve(2) of the file.
-        let held = HeldPath::new(&open);
-        let path = rustix::fs::openat(
-            CWD,
-            held.as_c_str(),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        self.adopt(&dir.mount, OpenFd::new(path)).await
+        let path = reopen_as_path(&Arc::new(OpenFd::new(fd)))?;
+        self.adopt(&dir.mount, path).await
     }
 
     /// The file behind a name that was just made.
@@ -214,10 +238,58 @@ impl Vfs {
         name: &Name,
         how: CreateHow,
     ) -> Created {
-        let (result, dir) = self
-            .in_turn(dir, self.create_file(cred, dir, name, how))
-            .await;
-        Created { result, dir }
+        if let CreateHow::Exclusive(verifier) = how
+            && !name.is_special()
+        {
+            let made = self.create_exclusive(cred, dir, name, verifier);
+            let (result, dir) = self.in_turn(dir, made).await;
+            return Created { result, dir };
+        }
+        if !file_ops::adaptive() || name.is_special() {
+            let made = self.create_file(cred, dir, name, how);
+            let (result, dir) = self.in_turn(dir, made).await;
+            return Created { result, dir };
+        }
+        let (mode, _) = how.initial();
+        let (made, wcc) = self.make_in_lane(cred, dir, name, mode).await;
+        let result = match made {
+            Ok(made) => self.complete(cred, made, how).await,
+            Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
+            Err(e) => Err(e),
+        };
+        Created { result, dir: wcc }
+    }
+
+    /// The file gets its verifier before it gets its name: whoever sees the name after a crash finds
+    /// the verifier with it, or a retransmission would be refused as a stranger's.
+    async fn create_exclusive(
+        &self,
+        cred: &Cred,
+        dir: &Arc<File>,
+        name: &Name,
+        verifier: [u8; 8],
+    ) -> Result<(Arc<File>, Attr)> {
+        let how = CreateHow::Exclusive(verifier);
+        let flags = OFlags::TMPFILE | OFlags::RDWR;
+        let at = Name::dot().to_c_string();
+        let fd = match file_ops::openat(cred, dir.path(), at, flags, EXCLUSIVE_MODE).await {
+            Ok(fd) => Arc::new(OpenFd::new(fd)),
+            // No nameless files here: name first, verifier second.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
+                return self.create_file(cred, dir, name, how).await;
+            }
+            Err(e) => return Err(e),
+        };
+        store_verifier(&fd, verifier).await?;
+        let held = HeldPath::new(&fd);
+        match file_ops::linkat(cred, held, dir.path().clone(), name.to_c_string()).await {
+            Ok(()) => {
+                let path = reopen_as_path(&fd)?;
+                self.adopt(&dir.mount, path).await
+            }
+            Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
+            Err(e) => Err(e),
+        }
     }
 
     async fn create_file(
@@ -230,37 +302,45 @@ impl Vfs {
         if name.is_special() {
             return Err(Errno::EEXIST);
         }
-        let (mode, set) = match &how {
-            CreateHow::Unchecked(set) | CreateHow::Guarded(set) => split(set, 0o644),
-            CreateHow::Exclusive(_) => (EXCLUSIVE_MODE, SetAttr::default()),
-        };
+        let (mode, _) = how.initial();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
         match file_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
             Ok(fd) => {
-                let (file, attr) = self.adopt_created(dir, fd).await?;
-                if let CreateHow::Exclusive(verifier) = how {
-                    self.store_verifier(&file, verifier).await?;
-                    let attr = self.getattr(&file).await?;
-                    return Ok((file, attr));
-                }
-                let size = match how {
-                    CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
-                    CreateHow::Exclusive(_) => None,
-                };
-                let mut attr = attr;
-                if let Some(size) = size {
-                    let size = SetAttr {
-                        size: Some(size),
-                        ..SetAttr::default()
-                    };
-                    self.setattr(cred, &file, &size, None).await.result?;
-                    attr = self.getattr(&file).await?;
-                }
-                self.finish(cred, (file, attr), &set).await
+                let made = self.adopt_created(dir, fd).await?;
+                self.complete(cred, made, how).await
             }
             Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
             Err(e) => Err(e),
         }
+    }
+
+    /// Gives a fresh file what it could not be made with.
+    async fn complete(
+        &self,
+        cred: &Cred,
+        made: (Arc<File>, Attr),
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
+        let (file, mut attr) = made;
+        if let CreateHow::Exclusive(verifier) = how {
+            store_verifier(file.path(), verifier).await?;
+            let attr = self.getattr(&file).await?;
+            return Ok((file, attr));
+        }
+        let size = match how {
+            CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
+            CreateHow::Exclusive(_) => None,
+        };
+        if let Some(size) = size {
+            let size = SetAttr {
+                size: Some(size),
+                ..SetAttr::default()
+            };
+            self.setattr(cred, &file, &size, None).await.result?;
+            attr = self.getattr(&file).await?;
+        }
+        let (_, set) = how.initial();
+        self.finish(cred, (file, attr), &set).await
     }
 
     async fn existing(
@@ -298,18 +378,6 @@ impl Vfs {
             }
             _ if file.kind() == FileKind::Directory => Err(Errno::EEXIST),
             _ => Ok((file, attr)),
-        }
-    }
-
-    async fn store_verifier(&self, file: &Arc<File>, verifier: [u8; 8]) -> Result<()> {
-        let root = Cred::root();
-        let name = VERIFIER_XATTR.to_owned();
-        match file_ops::setxattr(&root, file.path(), name, verifier.to_vec(), 0).await {
-            Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENOSPC) => {
-                self.set_metadata(&root, file, &verifier_times(verifier))
-                    .await
-            }
-            stored => stored,
         }
     }
 
@@ -421,7 +489,11 @@ impl Vfs {
             self.release(held).await;
             Ok(())
         };
-        let (result, wcc) = self.in_turn(dir, remove).await;
+        let (result, wcc) = if file_ops::adaptive() && !name.is_special() {
+            self.remove_in_lane(cred, dir, name).await
+        } else {
+            self.in_turn(dir, remove).await
+        };
         Changed { result, wcc }
     }
 

@@ -48,7 +48,7 @@ fn sane(set: &SetAttr) -> Result<()> {
 }
 
 /// Everything but the size, by plain system calls on a pool thread under the caller's identity.
-fn apply(path: &Arc<OpenFd>, kind: FileKind, set: &SetAttr) -> Result<()> {
+pub(crate) fn apply(path: &Arc<OpenFd>, kind: FileKind, set: &SetAttr) -> Result<()> {
     if set.uid.is_some() || set.gid.is_some() {
         let (uid, gid) = (set.uid.map(Uid::from_raw), set.gid.map(Gid::from_raw));
         rustix::fs::chownat(path, c"", uid, gid, SELF)?;

@@ -136,3 +136,33 @@ impl Drop for Leader {
         drop(failed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between a leader's last look at the line and its end, another worker's caller may have begun
+    /// to lead.
+    #[test]
+    fn a_leader_that_gave_up_leaves_the_next_ones_line_alone() {
+        let (done, _wait) = oneshot::channel();
+        let group = GroupSync::default();
+        {
+            let mut state = group.state();
+            state.running = true;
+            state.line.push(Waiting {
+                data_only: true,
+                done,
+            });
+        }
+        let leader = |leads| Leader {
+            sync: group.clone(),
+            line: Vec::new(),
+            leads,
+        };
+        drop(leader(false));
+        assert!(group.state().running && group.state().line.len() == 1);
+        drop(leader(true));
+        assert!(!group.state().running && group.state().line.is_empty());
+    }
+}

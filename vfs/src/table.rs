@@ -89,7 +89,9 @@ impl FileTable {
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        let index = (hash >> 57) as usize % SHARDS;
+        // Not the top bits, which the hash table tells entries apart by, nor the low ones, which choose
+        // the bucket.
+        let index = (hash >> 40) as usize % SHARDS;
         self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,10 +1,14 @@
 //! The bounded pool for calls that have no opcode or that the ring would only hand to a kernel
 //! thread: each thread keeps the identity of its last caller and switches only when it differs.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::num::NonZero;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::counters::Call;
 use crate::cred::Cred;
@@ -16,88 +20,124 @@ type Work = Box<dyn FnOnce() + Send>;
 
 struct State {
     queue: VecDeque<(Cred, Work)>,
-    idle: usize,
     threads: usize,
+    idle: usize,
+    /// Idle threads that were called and have not come yet.
+    called: usize,
+    /// When a thread last took work, or work came to an empty queue.
+    moved: Instant,
     closed: bool,
 }
 
 struct Inner {
     state: Mutex<State>,
     wake: Condvar,
+    queued: AtomicUsize,
     max_threads: usize,
     max_queue: usize,
+    /// Threads that are set to work at once: as many as there are cores to run them.
+    eager: usize,
 }
 
-/// The pool. Threads start when work finds none idle, up to a limit, and end with the last clone.
+/// The pool. It works with as many threads as there are cores, each taking one call after the
+/// other; when those are held up in their calls, [`Threads::relieve`] adds more, up to a limit. They
+/// end with the last clone.
 pub struct Threads(Arc<Inner>);
+
+/// Work that waits this long while nothing moves gets another thread.
+const HELD_UP: Duration = Duration::from_micros(500);
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Threads {
     /// A pool of at most `max_threads` threads and `max_queue` waiting calls.
     pub fn new(max_threads: usize, max_queue: usize) -> Arc<Self> {
         let state = State {
             queue: VecDeque::new(),
-            idle: 0,
             threads: 0,
+            idle: 0,
+            called: 0,
+            moved: exec::now(),
             closed: false,
         };
         Arc::new(Threads(Arc::new(Inner {
             state: Mutex::new(state),
             wake: Condvar::new(),
+            queued: AtomicUsize::new(0),
             max_threads: max_threads.max(1),
             max_queue: max_queue.max(1),
+            eager: std::thread::available_parallelism().map_or(2, NonZero::get),
         })))
     }
 
     /// Threads that exist now.
     pub fn threads(&self) -> usize {
-        self.0
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .threads
+        self.0.state().threads
     }
 
     /// Calls waiting for a thread.
     pub fn queued(&self) -> usize {
-        self.0
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .queue
-            .len()
+        self.0.queued.load(Ordering::Relaxed)
     }
 
     fn push(&self, cred: Cred, work: Work) -> Result<()> {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.state();
         if state.queue.len() >= self.0.max_queue {
             return Err(Errno::EAGAIN);
         }
+        if state.queue.is_empty() {
+            state.moved = exec::now();
+        }
         state.queue.push_back((cred, work));
-        let start = state.queue.len() > state.idle && state.threads < self.0.max_threads;
-        if start {
-            state.threads += 1;
+        self.0.queued.store(state.queue.len(), Ordering::Relaxed);
+        if state.threads - state.idle + state.called < self.0.eager {
+            return self.another(state);
         }
-        let wake = state.idle > 0;
-        drop(state);
-        if start {
-            let inner = self.0.clone();
-            let spawned = std::thread::Builder::new()
-                .name("blocking".into())
-                .spawn(move || work_loop(&inner));
-            if spawned.is_err() {
-                let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.threads -= 1;
-                // Nobody would ever take it: the callers get EAGAIN, or EIO from a closed channel.
-                if state.threads == 0 {
-                    let lost = std::mem::take(&mut state.queue);
-                    drop(state);
-                    drop(lost);
-                    return Err(Errno::EAGAIN);
-                }
-            }
+        Ok(())
+    }
+
+    /// Adds a thread if work waits and nothing has moved for [`HELD_UP`]. Workers call it each turn.
+    pub(crate) fn relieve(&self, now: Instant) {
+        let state = self.0.state();
+        let held_up = now.saturating_duration_since(state.moved) > HELD_UP;
+        if held_up && !state.queue.is_empty() && state.called == 0 {
+            // No thread to be had means that those there are have to do.
+            let _ = self.another(state);
         }
-        if wake {
+    }
+
+    /// Calls an idle thread, or starts one.
+    fn another(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
+        if state.idle > state.called {
+            state.called += 1;
+            drop(state);
             self.0.wake.notify_one();
+            return Ok(());
+        }
+        if state.threads >= self.0.max_threads {
+            return Ok(());
+        }
+        state.threads += 1;
+        drop(state);
+        let inner = self.0.clone();
+        let spawned = std::thread::Builder::new()
+            .name("blocking".into())
+            .spawn(move || work_loop(&inner));
+        if spawned.is_err() {
+            let mut state = self.0.state();
+            state.threads -= 1;
+            // Nobody would ever take it: the callers get EAGAIN, or EIO from a closed channel.
+            if state.threads == 0 {
+                let lost = std::mem::take(&mut state.queue);
+                self.0.queued.store(0, Ordering::Relaxed);
+                drop(state);
+                drop(lost);
+                return Err(Errno::EAGAIN);
+            }
         }
         Ok(())
     }
@@ -105,22 +145,31 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.0
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
+        self.0.state().closed = true;
         self.0.wake.notify_all();
     }
 }
 
+thread_local! {
+    static IDENTITY: RefCell<sys::ThreadIdentity> = RefCell::default();
+}
+
+/// Makes this pool thread act as `cred` from here on.
+///
+/// # Errors
+/// Those of the identity's system calls; the thread's identity is then nobody's to rely on.
+pub(crate) fn become_caller(cred: &Cred) -> Result<()> {
+    IDENTITY.with_borrow_mut(|identity| identity.become_cred(cred))
+}
+
 fn work_loop(inner: &Inner) {
-    let mut current = sys::ThreadIdentity::default();
     loop {
         let (cred, work) = {
-            let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = inner.state();
             loop {
                 if let Some(item) = state.queue.pop_front() {
+                    inner.queued.store(state.queue.len(), Ordering::Relaxed);
+                    state.moved = exec::now();
                     break item;
                 }
                 if state.closed {
@@ -133,11 +182,12 @@ fn work_loop(inner: &Inner) {
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
                 state.idle -= 1;
+                state.called = state.called.saturating_sub(1);
             }
         };
         // A thread that cannot take on the identity must not do the work: the caller gets EIO when
         // the dropped work closes its channel.
-        if current.become_cred(&cred).is_ok() {
+        if become_caller(&cred).is_ok() {
             work();
         }
     }

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxF
 use rustix::io::{IoSlice, IoSliceMut, ReadWriteFlags};
 
 use super::IoPolicy;
-use super::blocking::Job;
+use super::blocking::{self, Job};
 use super::buf::{Buf, Slice};
 use super::counters::Call;
 use super::fixed::{OpenFd, Target, on_target, target};
@@ -20,7 +20,8 @@ use crate::cred::Cred;
 use crate::errno::{Errno, Result};
 use crate::exec;
 
-fn adaptive() -> bool {
+/// Under the adaptive policy, what the ring would only hand to a kernel thread takes the cheaper way.
+pub(crate) fn adaptive() -> bool {
     exec::with_ring(|r| r.policy() == IoPolicy::Adaptive)
 }
 
@@ -222,6 +223,24 @@ pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) ->
         data,
         offset,
         personality,
+    })
+    .await
+}
+
+/// Writes a copy of `data` at `offset` as `cred` on a thread of the blocking pool; may come back
+/// short.
+///
+/// # Errors
+/// `pwrite(2)`.
+pub(crate) async fn write_copied(
+    file: &Arc<OpenFd>,
+    data: &[u8],
+    offset: u64,
+    cred: &Cred,
+) -> Result<usize> {
+    let (file, data) = (file.clone(), data.to_vec());
+    blocking::run(cred, Call::Pwrite, move || {
+        Ok(rustix::io::pwrite(&*file, &data, offset)?)
     })
     .await
 }
@@ -459,6 +478,19 @@ fn open_meta(dir: &Arc<OpenFd>, name: CString, flags: OFlags, mode: u32) -> Open
         mode,
         how,
     }
+}
+
+/// Opens `name` in `dir` by a plain system call, as whoever the thread acts as.
+///
+/// # Errors
+/// `openat2(2)`.
+pub(crate) fn openat_now(
+    dir: &Arc<OpenFd>,
+    name: CString,
+    flags: OFlags,
+    mode: u32,
+) -> Result<OwnedFd> {
+    open_meta(dir, name, flags, mode).call()
 }
 
 /// Opens `name` in `dir` as `cred`. A name that exists and needs no creation is opened through the

@@ -67,7 +67,8 @@ pub struct RingConfig {
     pub pool_bytes: usize,
     /// Buffers of [`recv_ring::BUF_SIZE`] bytes for multishot recv (a power of two).
     pub recv_buffers: u16,
-    /// Most io-wq threads: for bounded work (regular files) and unbounded work.
+    /// Most io-wq threads: for bounded work (regular files) and unbounded work. Syncs of different files
+    /// share journal commits only when they wait in the kernel together.
     pub iowq: [u32; 2],
     /// Personalities kept registered.
     pub personalities: usize,
@@ -84,7 +85,7 @@ impl Default for RingConfig {
             fixed_files: 16 << 10,
             pool_bytes: 64 << 20,
             recv_buffers: 128,
-            iowq: [8, 8],
+            iowq: [64, 16],
             personalities: 1024,
             policy: IoPolicy::default(),
             threads: blocking::Threads::new(8, 4096),

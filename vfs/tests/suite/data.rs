@@ -393,8 +393,10 @@ fn two_workers_share_one_line() {
     let _alone = alone();
     let (_dir, file) = scratch_file();
     let (group, verifier) = (GroupSync::default(), Arc::new(Verifier::new(1)));
+    let left = Arc::new(AtomicUsize::new(2));
     let threads: Vec<_> = (0..2)
         .map(|i| {
+            let left = left.clone();
             let (file, group, verifier) = (file.clone(), group.clone(), verifier.clone());
             std::thread::spawn(move || {
                 let remote = Remote::new(i).expect("worker");
@@ -402,6 +404,9 @@ fn two_workers_share_one_line() {
                     for _ in 0..5000 {
                         assert_eq!(group.sync(&file, true, &verifier).await, Ok(()));
                     }
+                    // Its last fsync may be the other's: a worker that stops ends it.
+                    left.fetch_sub(1, Ordering::SeqCst);
+                    soon(|| left.load(Ordering::SeqCst) == 0).await;
                 })
             })
         })

@@ -20,8 +20,13 @@ fn bind(from: &Path, at: &Path) -> bool {
     sh(Command::new("mount").arg("--bind").arg(from).arg(at))
 }
 
-fn unmount(at: &Path) {
-    assert!(sh(Command::new("umount").arg("-l").arg(at)));
+/// Unmounts when dropped, also when the test fails.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        sh(Command::new("umount").arg("-l").arg(&self.0));
+    }
 }
 
 #[test]
@@ -37,6 +42,7 @@ fn mounts_below_are_crossed_or_hidden() {
         fs::create_dir(&point).expect("mkdir");
         fs::write(point.join("covered"), b"y").expect("write");
         assert!(bind(image.path(), &point), "bind mount");
+        let _mounted = Mounted(point.clone());
         let (path, root) = (dir.path().to_owned(), Cred::root());
         run(&config(policy), async move {
             for cross in [false, true] {
@@ -82,7 +88,6 @@ fn mounts_below_are_crossed_or_hidden() {
                 assert_eq!(t.vfs.mounts().len(), 1, "of {again}");
             }
         });
-        unmount(&point);
     }
 }
 
@@ -97,6 +102,7 @@ fn two_file_systems_with_one_identity_are_not_confused() {
     let made = sh(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&first));
     fs::copy(&first, &second).expect("copy");
     let points = [dir.path().join("a"), dir.path().join("b")];
+    let mut mounted = Vec::new();
     for (image, point) in [first, second].iter().zip(&points) {
         fs::create_dir(point).expect("mkdir");
         if !made
@@ -108,6 +114,7 @@ fn two_file_systems_with_one_identity_are_not_confused() {
             eprintln!("NOT RUN: cannot mount images");
             return;
         }
+        mounted.push(Mounted(point.clone()));
     }
     // The same handle, the same inode number, two files: what a copy and some use lead to.
     for (point, text) in points.iter().zip(["one", "two"]) {
@@ -136,7 +143,6 @@ fn two_file_systems_with_one_identity_are_not_confused() {
         }
         assert_eq!(texts[0], right[0]);
     });
-    points.iter().for_each(|p| unmount(p));
 }
 
 #[test]

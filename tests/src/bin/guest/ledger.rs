@@ -76,6 +76,12 @@ pub fn write(dir: &Path, log: &Path, stop: &Path) -> ExitCode {
     for sub in ["files", "dirs"] {
         fs::create_dir_all(dir.join(sub)).expect("mkdir");
     }
+    // One writer that fails ends them all, at once, and the test with them.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(1);
+    }));
     std::thread::scope(|s| {
         for w in WRITERS {
             let log = &log;

@@ -167,14 +167,14 @@ impl Work {
 
     /// True if its programs are here; says so loudly if not.
     pub fn ready(&self) -> bool {
-        need::have(&format!("work::{}", self.name), &[self.needs])
+        need::have(&format!("real_work::{}", self.name), &[self.needs])
     }
 }
 
 /// Each workload once, undisturbed.
 #[test]
-fn real_work() {
-    let Some(bed) = bed("work::real_work", &Config::default()) else {
+fn undisturbed() {
+    let Some(bed) = bed("real_work::undisturbed", &Config::default()) else {
         return;
     };
     bed.mount("");
@@ -197,7 +197,7 @@ const CRATES: [&str; 3] = ["arrayvec", "siphasher", "strsim"];
 /// Unpacks and builds Rust crates on the mount, with this machine's compiler in the guest, and runs the result.
 #[test]
 fn build_rust_crates() {
-    let Some(bed) = bed("work::build_rust_crates", &Config::default()) else {
+    let Some(bed) = bed("real_work::build_rust_crates", &Config::default()) else {
         return;
     };
     let Some(crates) = CRATES
@@ -206,7 +206,7 @@ fn build_rust_crates() {
         .collect::<Option<Vec<_>>>()
     else {
         return need::not_run(
-            "work::build_rust_crates",
+            "real_work::build_rust_crates",
             "the sources of its crates in cargo's cache",
         );
     };
