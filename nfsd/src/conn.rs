@@ -81,6 +81,8 @@ pub struct Conn {
     socket: Arc<OpenFd>,
     out: RefCell<Out>,
     in_flight: Cell<usize>,
+    /// Bytes that requests being worked on hold or will: their records, and replies they asked for.
+    held: Cell<usize>,
     writing: Cell<bool>,
     closed: Cell<bool>,
     /// When the client last took bytes, while there are any for it.
@@ -141,6 +143,7 @@ impl Conn {
             socket: Arc::new(socket),
             out: RefCell::default(),
             in_flight: Cell::new(0),
+            held: Cell::new(0),
             writing: Cell::new(false),
             closed: Cell::new(false),
             progress: Cell::new(exec::now()),
@@ -244,7 +247,7 @@ impl Conn {
 
     fn busy(&self, limits: &Limits) -> bool {
         self.in_flight.get() >= limits.records_in_flight as usize
-            || self.out.borrow().bytes >= limits.reply_bytes as usize
+            || self.out.borrow().bytes + self.held.get() >= limits.reply_bytes as usize
     }
 
     /// Queues a reply with its record mark; it goes out with the others of this turn.
@@ -327,8 +330,11 @@ impl Conn {
 
     /// Starts a request; it runs at once as far as it can.
     fn dispatch(self: &Rc<Self>, record: Record) {
+        let asked = request::reply_bytes(record.buf.get(record.start..).unwrap_or_default());
+        let held = record.buf.len() + asked.min(self.server.io_max) as usize;
+        self.held.set(self.held.get() + held);
         self.in_flight.set(self.in_flight.get() + 1);
-        let running = Running(self.clone());
+        let running = Running(self.clone(), held);
         exec::spawn(async move {
             let reply = request::run(&running.0, record.buf, record.start).await;
             if let Some(reply) = reply {
@@ -339,11 +345,12 @@ impl Conn {
 }
 
 /// A request in flight; it counts until dropped, however it ends.
-struct Running(Rc<Conn>);
+struct Running(Rc<Conn>, usize);
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.held.set(self.0.held.get() - self.1);
         self.0.wake_reader();
     }
 }
@@ -432,6 +439,9 @@ impl Reader {
             if self.conn.busy(&self.limits) {
                 self.conn.parked().await;
             }
+        }
+        if self.conn.closed.get() {
+            return Err(End::Closed);
         }
         if let Some(chunk) = self.backlog.pop_front() {
             return Ok(chunk);

@@ -8,6 +8,7 @@ use vfs::uring::Buf;
 
 use crate::conn::Conn;
 use crate::cx::{Cx, Reply};
+use crate::nfs3::{self, NFS_PROGRAM};
 use crate::rpc;
 use crate::rpc::drc::{Guard, Lookup};
 use crate::rpc::msg::{self, Call, Ignored, Parsed, Refusal};
@@ -20,6 +21,26 @@ fn refused(xid: u32, refusal: Refusal) -> Option<Reply> {
     let mut reply = Reply::default();
     let encoded = msg::encode_refusal(&mut reply.enc(), xid, refusal);
     encoded.ok().map(|()| reply)
+}
+
+/// Bytes of the reply a record asks for, where it can ask for many: they count against what a
+/// connection may hold before they are there.
+pub fn reply_bytes(record: &[u8]) -> u32 {
+    let word = |at: usize| {
+        record
+            .get(at..)?
+            .first_chunk()
+            .map(|w| u32::from_be_bytes(*w))
+    };
+    // Looked at before anything is decoded: most requests ask for little.
+    let [prog, proc] = [word(12), word(20)];
+    if prog != Some(NFS_PROGRAM) || !proc.is_some_and(nfs3::asks_for_bytes) {
+        return 0;
+    }
+    match msg::parse(record) {
+        Parsed::Call(call) => nfs3::reply_bytes(call.proc, call.args),
+        Parsed::Refuse { .. } | Parsed::Ignore(_) => 0,
+    }
 }
 
 /// Runs the request in `record[start..]`. `None`: nothing is to be sent.

@@ -158,6 +158,10 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     sys::block_signals();
     step("becoming uid 0", sys::become_superuser())?;
     rustix::process::umask(rustix::fs::Mode::empty());
+    #[cfg(feature = "fault-injection")]
+    if let Ok(rules) = std::env::var("RINGNFS_FAULTS") {
+        inject(&rules).map_err(ServeError::Exports)?;
+    }
     let descriptors = raise_descriptor_limit();
     let ServeSettings {
         mut config,
@@ -303,9 +307,24 @@ fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control,
         "reload" => reload(&server, &exports),
         "stats" => Ok(metrics::text(&server)),
         "stats json" => Ok(metrics::json(&server)),
+        #[cfg(feature = "fault-injection")]
+        verb if verb.starts_with("faults") => inject(verb.trim_start_matches("faults").trim()),
         other => Err(format!("unknown request {other:?}")),
     };
     Ok(Control::start(&shared.config.runtime_dir, handler)?)
+}
+
+/// Test builds: replaces the rules by which operations fail; none for an empty text.
+#[cfg(feature = "fault-injection")]
+fn inject(rules: &str) -> Result<String, String> {
+    use vfs::uring::fault;
+    let rules = match rules {
+        "" => Vec::new(),
+        text => fault::parse(text).map_err(|rule| format!("not a rule: {rule:?}"))?,
+    };
+    let said = format!("{} rules\n", rules.len());
+    fault::set(rules);
+    Ok(said)
 }
 
 /// Prints how to mount what is exported, and what the kernel made us do without.

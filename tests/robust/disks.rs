@@ -74,21 +74,32 @@ fn frozen(policy: &str, requests: usize) {
     bed.client
         .write(&file, 0, &data, StableHow::FileSync)
         .expect("WRITE");
-    bed.disk.freeze();
+    // Directories and files of their own: changes of one and the same would wait for each other anyway.
+    let lanes: Vec<Fh> = (0..requests)
+        .map(|n| match n % 2 {
+            0 => bed
+                .client
+                .new_dir(&bed.disk_root, format!("d{n}").as_bytes(), 0o755),
+            _ => bed
+                .client
+                .new_file(&bed.disk_root, format!("w{n}").as_bytes(), 0o644),
+        })
+        .collect();
+    let ice = bed.disk.freeze();
     let mut stuck = Vec::new();
-    for n in 0..requests {
+    for (n, lane) in lanes.iter().enumerate() {
         // Several connections, so that every worker of the server has its part.
         let mut client = bed.server.client();
         if n % 2 == 0 {
             let name = format!("f{n}").into_bytes();
             let args = Create3Args {
-                where_: at(&bed.disk_root, &name),
+                where_: at(lane, &name),
                 how: Createhow3::Guarded(mode(0o644)),
             };
             let xid = client.start(nfs3(Proc3::Create), &args);
             stuck.push((client, xid, true));
         } else {
-            let xid = client.start_write(&file, 0, &data, StableHow::FileSync);
+            let xid = client.start_write(lane, 0, &data, StableHow::FileSync);
             stuck.push((client, xid, false));
         }
     }
@@ -115,7 +126,7 @@ fn frozen(policy: &str, requests: usize) {
             "nobody is cut off or answered early"
         );
     }
-    bed.disk.thaw();
+    drop(ice);
     for (client, xid, create) in &mut stuck {
         if *create {
             let answer = client.answer(*xid);
@@ -173,7 +184,7 @@ fn sigterm_with_requests_stuck_in_the_kernel() {
     for policy in policies() {
         let mut bed = bed(&policy, 64, "[timeouts]\ndrain = \"1s\"");
         let file = bed.client.new_file(&bed.disk_root, b"file", 0o644);
-        bed.disk.freeze();
+        let ice = bed.disk.freeze();
         for _ in 0..10 {
             bed.client
                 .start_write(&file, 0, &[1; 1000], StableHow::FileSync);
@@ -192,7 +203,7 @@ fn sigterm_with_requests_stuck_in_the_kernel() {
             "{log}"
         );
         std::thread::sleep(Duration::from_secs(7));
-        bed.disk.thaw();
+        drop(ice);
         bed.server.wait_end(Duration::from_secs(10));
         let log = bed.server.log();
         assert!(
@@ -259,14 +270,15 @@ fn out_of_descriptors() {
         let pid = rustix::process::Pid::from_raw(server.pid() as i32);
         let used = std::fs::read_dir(format!("/proc/{}/fd", server.pid()));
         let used = used.expect("its descriptors").count() as u64;
-        let limit = |most: Option<u64>| {
+        let hard = hard_limit(server.pid());
+        let limit = |most: u64| {
             let limit = Rlimit {
-                current: most,
-                maximum: Some(1 << 20),
+                current: Some(most),
+                maximum: Some(hard),
             };
-            rustix::process::prlimit(pid, Resource::Nofile, limit).expect("prlimit")
+            rustix::process::prlimit(pid, Resource::Nofile, limit).expect("prlimit");
         };
-        let before = limit(Some(used + 5));
+        limit(used + 5);
         let mut refused = 0;
         for n in 0..200 {
             let name = format!("f{n}");
@@ -292,7 +304,7 @@ fn out_of_descriptors() {
         waiting.send_record(&record);
         std::thread::sleep(Duration::from_millis(300));
         client.null();
-        limit(before.current);
+        limit(hard);
         waiting.answer(xid).outcome().expect("accepted at last");
         for n in 0..200 {
             let name = format!("f{n}");
@@ -300,4 +312,14 @@ fn out_of_descriptors() {
             assert_eq!(client.read(&file, 0, 100).expect("READ").data, b"contents");
         }
     }
+}
+
+/// The hard limit of a process's descriptors.
+fn hard_limit(pid: u32) -> u64 {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(4));
+    hard.and_then(|n| n.parse().ok()).expect("a number")
 }

@@ -35,8 +35,9 @@ const ERRNOS: [i32; 5] = [
 
 /// What the operations work on.
 struct Bed {
-    server: TestServer,
+    // The connection ends before the server does.
     client: Client,
+    server: TestServer,
     root: Fh,
     file: Fh,
     serial: u32,

@@ -158,6 +158,11 @@ fn the_port_mapper() {
     assert_eq!(callit.outcome(), Err(Refusal::ProcUnavail));
     let answer = client.call([PMAP_PROG, 4, 0], &());
     answer.results::<()>();
+    let answer = client.call([PMAP_PROG, 9, 0], &());
+    assert_eq!(
+        answer.outcome(),
+        Err(Refusal::ProgMismatch { low: 2, high: 4 })
+    );
 }
 
 #[test]

@@ -20,7 +20,19 @@ pub const LOOP: &[Need] = &[
 /// A mounted file system; unmounted on drop. Let the server that exports it end first.
 pub struct LoopFs {
     dir: PathBuf,
-    frozen: bool,
+}
+
+/// A frozen file system; it thaws on drop. Let that be before the server is killed: a process with threads stuck in the
+/// kernel does not end.
+pub struct Frozen {
+    dir: PathBuf,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let dir = self.dir.display().to_string();
+        let _ = Command::new("fsfreeze").args(["-u", &dir]).status();
+    }
 }
 
 /// Runs a command.
@@ -58,7 +70,6 @@ impl LoopFs {
         fs::set_permissions(dir, Permissions::from_mode(0o1777)).expect("chmod");
         LoopFs {
             dir: dir.to_owned(),
-            frozen: false,
         }
     }
 
@@ -69,16 +80,12 @@ impl LoopFs {
 
     /// Freezes it: whoever writes waits.
     #[track_caller]
-    pub fn freeze(&mut self) {
+    #[must_use = "it thaws when dropped"]
+    pub fn freeze(&self) -> Frozen {
         run("fsfreeze", &["-f", &self.dir.display().to_string()]);
-        self.frozen = true;
-    }
-
-    /// Thaws it.
-    #[track_caller]
-    pub fn thaw(&mut self) {
-        run("fsfreeze", &["-u", &self.dir.display().to_string()]);
-        self.frozen = false;
+        Frozen {
+            dir: self.dir.clone(),
+        }
     }
 
     /// Mounts it again with other options, such as `ro`.
@@ -92,9 +99,6 @@ impl LoopFs {
 impl Drop for LoopFs {
     fn drop(&mut self) {
         let dir = self.dir.display().to_string();
-        if self.frozen {
-            let _ = Command::new("fsfreeze").args(["-u", &dir]).status();
-        }
         // Lazy: a server that is being killed may still hold it.
         let _ = Command::new("umount").args(["-l", &dir]).status();
         let _ = fs::remove_file(self.dir.with_extension("img"));

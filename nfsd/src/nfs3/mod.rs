@@ -11,7 +11,7 @@ pub mod res;
 pub mod status;
 pub mod types;
 
-use crate::xdr::xdr_enum;
+use crate::xdr::{Dec, xdr_enum};
 
 pub use proc::{Flags, Row, dispatch, row};
 
@@ -68,6 +68,28 @@ xdr_enum! {
         /// Commit cached data on a server to stable storage.
         Commit = 21 "COMMIT",
     }
+}
+
+/// Whether a procedure's reply is as long as the client asks for.
+#[must_use]
+pub fn asks_for_bytes(proc: u32) -> bool {
+    matches!(
+        Proc3::from_wire(proc),
+        Some(Proc3::Read | Proc3::Readdir | Proc3::Readdirplus)
+    )
+}
+
+/// Bytes such a procedure is asked for; 0 for others and for arguments that do not decode.
+#[must_use]
+pub fn reply_bytes(proc: u32, mut args: Dec<'_>) -> u32 {
+    use args::{Read3Args, Readdir3Args, Readdirplus3Args};
+    let count = match Proc3::from_wire(proc) {
+        Some(Proc3::Read) => args.get().map(|a: Read3Args<'_>| a.count),
+        Some(Proc3::Readdir) => args.get().map(|a: Readdir3Args<'_>| a.count),
+        Some(Proc3::Readdirplus) => args.get().map(|a: Readdirplus3Args<'_>| a.maxcount),
+        _ => return 0,
+    };
+    count.unwrap_or(0)
 }
 
 #[cfg(test)]
