@@ -16,7 +16,7 @@ fn fsstat_fsinfo_and_pathconf() {
     let file = client.new_file(&root, b"file", 0o644);
     for fh in [&root, &file] {
         let stat = client.fsstat(fh).expect("FSSTAT");
-        let real = rustix::fs::statvfs(&server.export()).expect("statvfs");
+        let real = rustix::fs::statvfs(server.export()).expect("statvfs");
         assert_eq!(stat.tbytes, real.f_blocks * real.f_frsize);
         assert_eq!(stat.tfiles, real.f_files);
         assert!(stat.fbytes <= stat.tbytes && stat.abytes <= stat.fbytes);
