@@ -25,6 +25,10 @@ use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, roots, worker};
 
+/// Most threads of the blocking pool. Only as many as there are cores run unless calls are held up: a
+/// file system that answers nobody (frozen, a dead disk) must not hold up the others.
+const BLOCKING_THREADS: usize = 512;
+
 /// Shared by all workers.
 pub struct Shared {
     /// Files, mounts, the write verifier.
@@ -221,7 +225,7 @@ fn serve(
     let config = &shared.config;
     let _control = start_control(shared, exports.clone())?;
     let addresses: Vec<_> = listening.iter().map(|l| l.addr).collect();
-    let pool = blocking::Threads::new((4 * threads).max(16), 16 << 10);
+    let pool = blocking::Threads::new(BLOCKING_THREADS, 16 << 10);
     let (ready, started) = mpsc::channel();
     let workers: Vec<_> = (0..threads)
         .map(|index| {

@@ -165,7 +165,11 @@ impl File {
         let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
         // Another process's lease must not hold up the worker: the open runs in the ring.
         let fd = meta_ops::reopen(&self.path, flags | OFlags::NOCTTY).await?;
-        let fd = Arc::new(OpenFd::new(fd));
+        let fd = Arc::new(if write {
+            OpenFd::new_written(fd)
+        } else {
+            OpenFd::new(fd)
+        });
         let mut data = self.data();
         let slot = if write {
             &mut data.write

@@ -198,7 +198,7 @@ impl Vfs {
         dir: &Arc<File>,
         fd: std::os::fd::OwnedFd,
     ) -> Result<(Arc<File>, Attr)> {
-        let path = reopen_as_path(&Arc::new(OpenFd::new(fd)))?;
+        let path = reopen_as_path(&Arc::new(OpenFd::new_written(fd)))?;
         self.adopt(&dir.mount, path).await
     }
 
@@ -274,7 +274,7 @@ impl Vfs {
         let flags = OFlags::TMPFILE | OFlags::RDWR;
         let at = Name::dot().to_c_string();
         let fd = match meta_ops::openat(cred, dir.path(), at, flags, EXCLUSIVE_MODE).await {
-            Ok(fd) => Arc::new(OpenFd::new(fd)),
+            Ok(fd) => Arc::new(OpenFd::new_written(fd)),
             // No nameless files here: name first, verifier second.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
                 return self.create_file(cred, dir, name, how).await;

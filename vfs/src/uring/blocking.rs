@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::num::NonZero;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -209,6 +210,14 @@ fn work_loop(inner: &Inner) {
             work();
         }
     }
+}
+
+/// Closes a descriptor on a pool thread; here, where there is no pool or no room in it.
+pub(crate) fn close_later(fd: Arc<OwnedFd>) {
+    let close = Box::new(move || drop(fd));
+    let root = Cred::root();
+    // Without room it is closed here: leaking descriptors would be worse than a wait.
+    let _ = exec::try_with_ring(|ring| ring.threads.push(root, close));
 }
 
 /// A call on its way to the pool.

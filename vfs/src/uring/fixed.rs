@@ -4,7 +4,7 @@
 //! pinned: an SQE that is queued but not yet submitted must never meet another file in its slot.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,21 +19,33 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// An open descriptor that rings may register. The last owner closes it and takes it out of every
 /// ring it was installed in.
 pub struct OpenFd {
-    fd: std::os::fd::OwnedFd,
+    /// Gone only while it is being dropped.
+    fd: Option<Arc<OwnedFd>>,
     id: u64,
+    /// Closing it may wait for the file system.
+    written: bool,
     /// Rings that installed it, by worker.
     installed: std::sync::Mutex<Vec<Arc<Remote>>>,
 }
 
 impl OpenFd {
     /// Takes ownership of a descriptor.
-    pub fn new(fd: std::os::fd::OwnedFd) -> Self {
+    pub fn new(fd: OwnedFd) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         OpenFd {
-            fd,
+            fd: Some(Arc::new(fd)),
             id,
+            written: false,
             installed: std::sync::Mutex::default(),
         }
+    }
+
+    /// Takes ownership of a descriptor open for writing: its close(2) may have to wait for the file
+    /// system (a frozen one for ever), so it happens on the blocking pool.
+    pub fn new_written(fd: OwnedFd) -> Self {
+        let mut file = OpenFd::new(fd);
+        file.written = true;
+        file
     }
 
     /// Remembers a ring once, however often the file is evicted there and comes back.
@@ -48,26 +60,44 @@ impl OpenFd {
 
 impl std::os::fd::AsFd for OpenFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("taken only by drop"),
+        }
     }
 }
 
 impl AsRawFd for OpenFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// The last reference to a written file, on its way to a thread that may wait.
+struct Closing(Option<Arc<OwnedFd>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            super::blocking::close_later(fd);
+        }
     }
 }
 
 impl Drop for OpenFd {
     fn drop(&mut self) {
         let id = self.id;
+        // Outlives every ring's reference, so that none of them is the last.
+        let closing = Arc::new(Closing(self.fd.take().filter(|_| self.written)));
         let installed = self.installed.get_mut();
         for remote in installed
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .drain(..)
         {
+            let closing = closing.clone();
             remote.post(move || {
                 exec::try_with_ring(|ring| ring.with_submitter(|s| ring.fixed.forget(s, id)));
+                drop(closing);
             });
         }
     }

@@ -87,7 +87,7 @@ impl Default for RingConfig {
             fixed_files: 16 << 10,
             pool_bytes: 64 << 20,
             recv_buffers: 128,
-            iowq: [64, 16],
+            iowq: [256, 512],
             personalities: 1024,
             policy: IoPolicy::default(),
             threads: blocking::Threads::new(8, 4096),
