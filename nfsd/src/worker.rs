@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vfs::exec;
-use vfs::uring::RingConfig;
 use vfs::uring::fixed::OpenFd;
+use vfs::uring::{Ring, RingConfig};
 
 use crate::config::Limits;
 use crate::conn::Conn;
@@ -197,6 +197,7 @@ async fn check_connections(shared: Arc<Shared>) {
     let timeouts = shared.config.timeouts.clone();
     loop {
         exec::sleep(Duration::from_secs(1)).await;
+        exec::with_ring(Ring::relieve);
         for conn in connections() {
             conn.check_progress(timeouts.half_record, timeouts.send_stalled);
         }

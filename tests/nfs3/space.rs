@@ -150,7 +150,7 @@ fn a_file_system_without_inodes() {
 fn quotas() {
     let tools = &[
         Need::Program("setquota", "quota"),
-        Need::Program("quotaon", "quota"),
+        Need::Path("/proc/sys/fs/quota", "a kernel with quotas"),
     ];
     if !need::have("quotas", &[LOOP, tools]) {
         return;

@@ -171,7 +171,7 @@ fn a_frozen_file_system_under_load() {
         return;
     }
     for policy in policies() {
-        frozen(&policy, 100);
+        frozen(&policy, 400);
     }
 }
 

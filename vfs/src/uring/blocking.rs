@@ -22,6 +22,8 @@ type Work = Box<dyn FnOnce() + Send>;
 struct State {
     queue: VecDeque<(Cred, Work)>,
     threads: usize,
+    /// Threads there may be now.
+    limit: usize,
     idle: usize,
     /// Idle threads that were called and have not come yet.
     called: usize,
@@ -47,6 +49,11 @@ pub struct Threads(Arc<Inner>);
 
 /// Work that waits this long while nothing moves gets another thread.
 const HELD_UP: Duration = Duration::from_micros(500);
+/// When nothing moves for this long although every thread is there, they are stuck: a file system
+/// does not answer. Those who wait for others get threads besides.
+const STUCK: Duration = Duration::from_secs(1);
+/// Most threads besides.
+const ADDED_MAX: usize = 4096;
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,6 +67,7 @@ impl Threads {
         let state = State {
             queue: VecDeque::new(),
             threads: 0,
+            limit: max_threads.max(1),
             idle: 0,
             called: 0,
             moved: exec::now(),
@@ -103,8 +111,14 @@ impl Threads {
 
     /// Adds a thread if work waits and nothing has moved for [`HELD_UP`]. Workers call it each turn.
     pub(crate) fn relieve(&self, now: Instant) {
-        let state = self.0.state();
-        let held_up = now.saturating_duration_since(state.moved) > HELD_UP;
+        let mut state = self.0.state();
+        let still = now.saturating_duration_since(state.moved);
+        let held_up = still > HELD_UP;
+        if still > STUCK && state.threads >= state.limit {
+            let most = self.0.max_threads;
+            let wanted = state.threads + state.queue.len() + most;
+            state.limit = wanted.min(most + ADDED_MAX);
+        }
         if held_up && !state.queue.is_empty() && state.called == 0 {
             // No thread to be had means that those there are have to do.
             let _ = self.another(state);
@@ -119,7 +133,7 @@ impl Threads {
             self.0.wake.notify_one();
             return Ok(());
         }
-        if state.threads >= self.0.max_threads {
+        if state.threads >= state.limit {
             return Ok(());
         }
         state.threads += 1;
@@ -173,8 +187,12 @@ fn work_loop(inner: &Inner) {
                     state.moved = exec::now();
                     break item;
                 }
-                if state.closed {
+                // Threads that were stuck and came back are too many.
+                if state.closed || state.idle >= inner.max_threads {
                     state.threads -= 1;
+                    if state.threads <= inner.max_threads {
+                        state.limit = inner.max_threads;
+                    }
                     return;
                 }
                 state.idle += 1;

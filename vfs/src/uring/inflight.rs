@@ -7,7 +7,7 @@ use std::task::Waker;
 use io_uring::{cqueue, squeue};
 
 /// A slot and the generation it had when it was filled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Key {
     index: u32,
     generation: u32,
@@ -99,6 +99,28 @@ impl Inflight {
             generation: s.generation,
         })
         .collect()
+    }
+
+    /// What is in flight besides network operations, which wait for clients by their nature.
+    pub(crate) fn file_keys(&self) -> impl Iterator<Item = Key> {
+        use io_uring::opcode::{Accept, Recv, RecvMsg, SendMsg, SendMsgZc};
+        const NETWORK: [u8; 5] = [
+            Accept::CODE,
+            Recv::CODE,
+            RecvMsg::CODE,
+            SendMsg::CODE,
+            SendMsgZc::CODE,
+        ];
+        let file = |op: &dyn AnyOp| !NETWORK.contains(&op.code());
+        let live = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(move |(_, s)| s.live && s.op.as_deref().is_some_and(file));
+        live.map(|(i, s)| Key {
+            index: i as u32,
+            generation: s.generation,
+        })
     }
 
     pub(crate) fn insert(&mut self, op: Box<dyn AnyOp>, injected: Option<i32>) -> Key {

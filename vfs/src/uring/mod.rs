@@ -18,6 +18,7 @@ pub mod net_ops;
 pub mod op;
 pub mod personality;
 pub mod recv_ring;
+mod relief;
 
 #[cfg(feature = "fault-injection")]
 pub mod fault;
@@ -115,6 +116,7 @@ pub struct Ring {
     pub threads: Arc<blocking::Threads>,
     policy: IoPolicy,
     kick: Kick,
+    relief: relief::Relief,
     message_broken: Cell<bool>,
     /// The kernel holds the read on the eventfd.
     eventfd_armed: Cell<bool>,
@@ -145,6 +147,7 @@ impl Ring {
             policy: config.policy,
             threads: config.threads.clone(),
             kick: kick.clone(),
+            relief: relief::Relief::new(config.iowq[0]),
             message_broken: Cell::new(false),
             eventfd_armed: Cell::new(false),
             ring: RefCell::new(ring),
