@@ -52,7 +52,8 @@ impl Client {
                 "name the hosts, a network (10.0.0.0/8) or *.DOMAIN",
             );
         }
-        if text == "gss" || text.starts_with("gss/") {
+        let flavor = text.split('/').next().unwrap_or_default();
+        if flavor.eq_ignore_ascii_case("gss") {
             return bad(
                 "clients named by security flavor are not supported",
                 "name the clients and use sec=",
@@ -481,6 +482,8 @@ mod tests {
     fn refused_clients_say_why() {
         let cases = [
             ("@staff", "netgroups are not supported"),
+            // Host names have no case: this must not read back as another kind of client.
+            ("gsS", "clients named by security flavor are not supported"),
             (
                 "gss/krb5",
                 "clients named by security flavor are not supported",
