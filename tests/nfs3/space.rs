@@ -148,16 +148,20 @@ fn a_file_system_without_inodes() {
 /// Quotas are the caller's, and the kernel's to keep: DQUOT for who is over, nothing for others.
 #[test]
 fn quotas() {
-    let tools = &[
-        Need::Program("setquota", "quota"),
-        Need::Path("/proc/sys/fs/quota", "a kernel with quotas"),
-    ];
+    let tools = &[Need::Program("setquota", "quota")];
     if !need::have("quotas", &[LOOP, tools]) {
         return;
     }
     for policy in policies() {
         let mkfs = ["-O", "quota", "-E", "quotatype=usrquota"];
-        let (disk, server, mut client, root) = small(&policy, 32, &mkfs, "noatime,usrquota");
+        let dir = fresh_dir();
+        let at = dir.path().join("export");
+        let Some(disk) = LoopFs::try_new(&at, Fs::Ext4, 32, &mkfs, "noatime,usrquota") else {
+            need::not_run("quotas", "a kernel with quotas on ext4 (CONFIG_QFMT_V2)");
+            return;
+        };
+        let server = Setup::default().policy(&policy).start_in(dir);
+        let (mut client, root) = server.mounted();
         let path = disk.dir().display().to_string();
         run(
             "setquota",

@@ -157,8 +157,18 @@ pub fn fresh_dir() -> TempDir {
     let tmp = target_dir().join("tmp");
     fs::create_dir_all(&tmp).expect("target/tmp");
     let tmp = tmp.canonicalize().expect("target/tmp");
+    for entry in fs::read_dir(&tmp).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix("daemon-")
+            .and_then(|n| n.split('-').next());
+        // Of a test process that was killed.
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
     let dir = tempfile::Builder::new()
-        .prefix("daemon-")
+        .prefix(&format!("daemon-{}-", std::process::id()))
         .tempdir_in(tmp)
         .expect("a directory");
     // Servers reach it by handle, but tests also look at it as other users.

@@ -54,6 +54,13 @@ impl LoopFs {
     /// If something of that fails.
     #[track_caller]
     pub fn new(dir: &Path, fs: Fs, mib: u64, mkfs: &[&str], options: &str) -> LoopFs {
+        let made = LoopFs::try_new(dir, fs, mib, mkfs, options);
+        made.unwrap_or_else(|| panic!("cannot mount {} with {options:?}", dir.display()))
+    }
+
+    /// The same; `None` when the kernel does not mount it so.
+    #[track_caller]
+    pub fn try_new(dir: &Path, fs: Fs, mib: u64, mkfs: &[&str], options: &str) -> Option<LoopFs> {
         let image = dir.with_extension("img");
         let image_text = image.display().to_string();
         let made = File::create(&image).and_then(|file| file.set_len(mib << 20));
@@ -62,15 +69,16 @@ impl LoopFs {
         run(&program, &[&["-q"], mkfs, &[&image_text]].concat());
         fs::create_dir_all(dir).expect("a mount point");
         let dir_text = dir.display().to_string();
-        run(
-            "mount",
-            &["-o", &format!("loop,{options}"), &image_text, &dir_text],
-        );
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("loop,{options}"), &image_text, &dir_text]);
+        if !mount.status().is_ok_and(|status| status.success()) {
+            return None;
+        }
         let _ = fs::remove_dir(dir.join("lost+found"));
         fs::set_permissions(dir, Permissions::from_mode(0o1777)).expect("chmod");
-        LoopFs {
+        Some(LoopFs {
             dir: dir.to_owned(),
-        }
+        })
     }
 
     /// Where it is mounted.
