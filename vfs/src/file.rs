@@ -52,6 +52,8 @@ pub struct File {
     /// Unstable writes so far, and how many of them a later sync covered.
     writes: AtomicU64,
     synced: AtomicU64,
+    /// Order of opens for data.
+    opening: Turn,
     /// Order of changes in a directory.
     pub(crate) turn: Turn,
     /// Changes of a file's data and attributes.
@@ -82,6 +84,7 @@ impl File {
             referenced: AtomicBool::new(true),
             writes: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            opening: Turn::default(),
             turn: Turn::default(),
             changes: Changes::default(),
             group: GroupSync::default(),
@@ -162,6 +165,11 @@ impl File {
         if let Some(fd) = self.cached_fd(write) {
             return Ok(fd);
         }
+        // One opens, the others wait for it: a burst of first requests is one open(2).
+        let _turn = self.opening.take().await;
+        if let Some(fd) = self.cached_fd(write) {
+            return Ok(fd);
+        }
         let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
         // Another process's lease must not hold up the worker: the open runs in the ring.
         let fd = meta_ops::reopen(&self.path, flags | OFlags::NOCTTY).await?;
@@ -176,7 +184,6 @@ impl File {
         } else {
             &mut data.read
         };
-        // Somebody else may have been faster: then theirs serves, ours closes.
         let kept = slot.get_or_insert(DataFd {
             fd,
             used: exec::now(),
