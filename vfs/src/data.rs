@@ -183,9 +183,6 @@ impl Vfs {
         while done < len {
             let at = offset + done as u64;
             let wrote = match self.write_inline(cred, file, before, fd, &data, at) {
-                Ok(None) if file.mount.small_writes_by_thread(data.len()) => {
-                    file_ops::write_copied(fd, &data, at, cred).await
-                }
                 Ok(None) => file_ops::write(fd, data.clone(), at, cred).await,
                 Ok(Some(n)) => Ok(n),
                 Err(e) => Err(e),

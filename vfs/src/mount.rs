@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -12,7 +12,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::attr::{Attr, Time};
 use crate::errno::{Errno, Result};
 use crate::sys::{self, KernelHandle};
-use crate::uring::file_ops::{adaptive, statx_now};
+use crate::uring::file_ops::statx_now;
 use crate::uring::fixed::OpenFd;
 
 /// One mounted file system, by an identity that survives remount and reboot.
@@ -153,13 +153,6 @@ impl Mount {
         }
         let dev = u64::from(attr.dev.0) << 32 | u64::from(attr.dev.1);
         self.fsid ^ dev.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }
-
-    /// Where a write can always sleep, the ring hands each one to a kernel thread. Under the adaptive
-    /// policy small ones go to the blocking pool instead, many for one wake-up.
-    pub(crate) fn small_writes_by_thread(&self, len: usize) -> bool {
-        const SMALL: usize = 16 << 10;
-        len <= SMALL && !self.nowait_write.load(Ordering::Relaxed) && adaptive()
     }
 
     fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {

@@ -17,7 +17,7 @@ macro_rules! calls {
 }
 
 calls! {
-    Statx = "statx", Preadv2 = "preadv2", Pwritev2 = "pwritev2", Pwrite = "pwrite64", Openat = "openat",
+    Statx = "statx", Preadv2 = "preadv2", Pwritev2 = "pwritev2", Openat = "openat",
     NameToHandle = "name_to_handle_at", OpenByHandle = "open_by_handle_at", Getdents = "getdents64",
     Readlink = "readlinkat", Statfs = "fstatfs", Mkdirat = "mkdirat", Unlinkat = "unlinkat",
     Renameat = "renameat2", Linkat = "linkat", Symlinkat = "symlinkat", Mknodat = "mknodat",

@@ -8,7 +8,6 @@ use rustix::fs::{AtFlags, Statx, StatxFlags};
 use rustix::io::{IoSlice, IoSliceMut, ReadWriteFlags};
 
 use super::IoPolicy;
-use super::blocking;
 use super::buf::{Buf, Slice};
 use super::counters::Call;
 use super::fixed::{OpenFd, Target, on_target, target};
@@ -121,6 +120,10 @@ impl Op for ReadOp {
     }
 }
 
+/// Longest read that is tried inline. A longer one costs more than its trip through the ring, where the
+/// copy goes to the registered buffer's pages without translating them one by one.
+const INLINE_READ: usize = 64 << 10;
+
 /// Reads into `buf[range]` at `offset`; may come back short. The buffer always comes back.
 ///
 /// # Errors
@@ -133,7 +136,7 @@ pub async fn read(
 ) -> (Result<usize>, Buf) {
     let end = range.end.min(buf.capacity());
     let range = range.start.min(end)..end;
-    if adaptive() {
+    if adaptive() && range.len() <= INLINE_READ {
         let len = buf.len();
         buf.set_len(end);
         let slice = &mut buf[range.clone()];
@@ -222,24 +225,6 @@ pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) ->
         data,
         offset,
         personality,
-    })
-    .await
-}
-
-/// Writes a copy of `data` at `offset` as `cred` on a thread of the blocking pool; may come back
-/// short.
-///
-/// # Errors
-/// `pwrite(2)`.
-pub(crate) async fn write_copied(
-    file: &Arc<OpenFd>,
-    data: &[u8],
-    offset: u64,
-    cred: &Cred,
-) -> Result<usize> {
-    let (file, data) = (file.clone(), data.to_vec());
-    blocking::run(cred, Call::Pwrite, move || {
-        Ok(rustix::io::pwrite(&*file, &data, offset)?)
     })
     .await
 }
