@@ -11,7 +11,7 @@ use std::time::Instant;
 use tests::image::{Fs, Image};
 use tests::need::{self, GUEST, number, soak};
 use tests::netns::Rig;
-use tests::server::{Config, Kind, Server};
+use tests::server::{self, Config, Kind, Server};
 use tests::uml::{Boot, Guest};
 
 /// A guest is busy all the time: one of these tests at once.
@@ -124,6 +124,50 @@ fn checks() {
         bed.mount("");
         bed.guest
             .ok(240, "$RIG/guest checks /mnt/nfs; umount /mnt/nfs");
+    }
+}
+
+/// The same binary on the guest's own kernel, Linux 6.1, mounted there: the oldest kernel it promises to run on.
+#[test]
+fn server_on_linux_6_1() {
+    if !need::have("kernel::server_on_linux_6_1", &[GUEST]) {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let rig = Rig::new();
+    rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
+    rig.place(server::ringnfs());
+    let disk = |name: &str| {
+        let path = rig.dir().join(name);
+        let image = File::create(&path).expect("disk");
+        image.set_len(1 << 30).expect("size");
+        path
+    };
+    // One for each run: the server's own mount keeps a file system busy for a moment after its end.
+    let boot = Boot {
+        disks: vec![disk("disk-a"), disk("disk-b")],
+        ..Boot::default()
+    };
+    let guest = Guest::boot(&rig, &boot);
+    for (policy, device) in [("ring", "/dev/ubda"), ("adaptive", "/dev/ubdb")] {
+        let out = guest.ok(
+            300,
+            &format!(
+                "uname -r; mkfs.ext4 -q -F {device}; mkdir -p /mnt/disk /mnt/nfs /tmp/state; mount {device} /mnt/disk
+                modprobe -a nfs nfsv3
+                $RIG/ringnfs serve /mnt/disk --listen 127.0.0.1:2049 --options rw,no_root_squash,insecure \\
+                    --io-policy {policy} --state-dir /tmp/state --runtime-dir /tmp/state >/tmp/log 2>&1 &
+                server=$!
+                for i in $(seq 100); do grep -q serving /tmp/log && break; sleep 0.1; done
+                cat /tmp/log
+                mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock 127.0.0.1:/mnt/disk /mnt/nfs
+                $RIG/guest checks /mnt/nfs
+                $RIG/ringnfs stats --runtime-dir /tmp/state | grep sqe
+                umount /mnt/nfs; kill $server; wait $server; umount -l /mnt/disk"
+            ),
+        );
+        assert!(out.contains("6.1."), "{out}");
+        eprintln!("{policy}: {out}");
     }
 }
 
