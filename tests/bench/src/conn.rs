@@ -1,8 +1,8 @@
 //! One pipelined connection: fills its slots, sends in batches, takes replies in any order.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;

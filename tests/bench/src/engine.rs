@@ -10,7 +10,7 @@ use crate::rows::{Kind, Row};
 use crate::work::STAMP;
 
 /// Runtimes that `engine` knows, in the order of the table.
-pub const RUNTIMES: &[&str] = &["tokio-uring"];
+pub const RUNTIMES: &[&str] = &["tokio-uring", "ours, ring", "ours, adaptive"];
 
 /// The row; it has no connections, its depth is the number of reads in flight.
 pub const ROW: Row = Row {

@@ -4,16 +4,20 @@
 //! stamp checked. Prints operations, nanoseconds of wall time and of CPU, errors; `nfsload` reads that line.
 //! A runtime is one function of [`RUNTIMES`]; every one does the same work through the same `Deck`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bench::cpu::client_ns;
 use bench::rows::{FILE_SIZE, FILES};
 use bench::work::{STAMP, file_name};
+use vfs::exec;
+use vfs::uring::fixed::OpenFd;
+use vfs::uring::{IoPolicy, RingConfig, file_ops};
 
 /// Reads in flight.
 const DEPTH: usize = 32;
@@ -21,7 +25,15 @@ const DEPTH: usize = 32;
 type Runtime = fn(Vec<std::fs::File>, Rc<RefCell<Deck>>) -> io::Result<()>;
 
 /// The runtimes that are compared, by name.
-const RUNTIMES: &[(&str, Runtime)] = &[("tokio-uring", tokio_uring_reads)];
+const RUNTIMES: &[(&str, Runtime)] = &[
+    ("tokio-uring", tokio_uring_reads),
+    ("ours, ring", |files, deck| {
+        our_reads(IoPolicy::Ring, files, deck)
+    }),
+    ("ours, adaptive", |files, deck| {
+        our_reads(IoPolicy::Adaptive, files, deck)
+    }),
+];
 
 /// What to read next, for how long, and what was counted: all that runtimes share.
 struct Deck {
@@ -96,6 +108,49 @@ fn tokio_uring_reads(files: Vec<std::fs::File>, deck: Rc<RefCell<Deck>>) -> io::
             }
             Ok(())
         })
+}
+
+/// The engine of ringnfs: registered files and buffers through the ring, or inline where that cannot sleep.
+fn our_reads(
+    policy: IoPolicy,
+    files: Vec<std::fs::File>,
+    deck: Rc<RefCell<Deck>>,
+) -> io::Result<()> {
+    let config = RingConfig {
+        policy,
+        ..RingConfig::default()
+    };
+    let done = exec::block_on(&config, async move {
+        let open = |file: std::fs::File| Arc::new(OpenFd::new(file.into()));
+        let files: Rc<Vec<_>> = Rc::new(files.into_iter().map(open).collect());
+        let readers = Rc::new(Cell::new(DEPTH));
+        let (last, ended) = exec::oneshot::channel();
+        let last = Rc::new(Cell::new(Some(last)));
+        for _ in 0..DEPTH {
+            let (files, deck) = (files.clone(), deck.clone());
+            let (readers, last) = (readers.clone(), last.clone());
+            exec::spawn(async move {
+                let pool = exec::with_ring(|ring| ring.pool.clone());
+                let mut buf = pool.get(STAMP as usize).await.expect("a buffer");
+                loop {
+                    let Some((file, offset)) = deck.borrow_mut().next() else {
+                        break;
+                    };
+                    let (read, data) =
+                        file_ops::read(&files[file], buf, 0..STAMP as usize, offset).await;
+                    let read = read.map_err(|e| io::Error::from_raw_os_error(e.0));
+                    deck.borrow_mut().finish(file, offset, read, &data);
+                    buf = data;
+                }
+                readers.set(readers.get() - 1);
+                if readers.get() == 0 {
+                    drop(last.take());
+                }
+            });
+        }
+        ended.await.unwrap_or(())
+    });
+    done.map_err(|e| io::Error::from_raw_os_error(e.0))
 }
 
 fn run(runtime: Runtime, dir: &Path, time: Duration) -> io::Result<()> {
