@@ -52,8 +52,9 @@ impl Client {
                 "name the hosts, a network (10.0.0.0/8) or *.DOMAIN",
             );
         }
+        // As a host name it would be written without the final dot and in lower case.
         let flavor = text.split('/').next().unwrap_or_default();
-        if flavor.eq_ignore_ascii_case("gss") {
+        if flavor.trim_end_matches('.').eq_ignore_ascii_case("gss") {
             return bad(
                 "clients named by security flavor are not supported",
                 "name the clients and use sec=",
@@ -484,6 +485,7 @@ mod tests {
             ("@staff", "netgroups are not supported"),
             // Host names have no case: this must not read back as another kind of client.
             ("gsS", "clients named by security flavor are not supported"),
+            ("gss.", "clients named by security flavor are not supported"),
             (
                 "gss/krb5",
                 "clients named by security flavor are not supported",
