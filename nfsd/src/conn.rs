@@ -21,7 +21,7 @@ use vfs::{Errno, exec};
 
 use crate::config::Limits;
 use crate::cx::{Client, Reply};
-use crate::rpc::record::{MARK_LEN, RecordReader, Step, mark, whole_record};
+use crate::rpc::record::{MARK_LEN, MAX_FRAGMENT, RecordReader, Step, mark, whole_record};
 use crate::server::Shared;
 use crate::{request, xdr};
 
@@ -692,6 +692,6 @@ impl Reader {
 
 /// Length with its mark of a record of one fragment, if `word` announces one.
 fn last_fragment(word: u32, max_record: u32) -> Option<usize> {
-    let len = word & 0x7fff_ffff;
+    let len = word & MAX_FRAGMENT;
     (word >> 31 == 1 && len > 0 && len <= max_record).then(|| MARK_LEN + len as usize)
 }

@@ -67,8 +67,8 @@ pub struct Limits {
     pub time_delta: Time,
 }
 
-/// Folds a 128-bit identity into the 64 bits of NFSv3's fsid.
-fn fold(id: [u8; 16]) -> u64 {
+/// Folds a 128-bit identity (a UUID) into the 64 bits of NFSv3's fsid.
+pub fn fold(id: [u8; 16]) -> u64 {
     let (a, b) = id.split_at(8);
     let half = |h: &[u8]| h.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
     half(a) ^ half(b).rotate_left(17)

@@ -32,11 +32,7 @@ impl Fsid {
         match self {
             Fsid::Number(0) => None,
             Fsid::Number(n) => Some(u64::from(n)),
-            Fsid::Uuid(id) => {
-                let (a, b) = id.split_at(8);
-                let half = |h: &[u8]| h.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
-                Some(half(a) ^ half(b).rotate_left(17))
-            }
+            Fsid::Uuid(id) => Some(vfs::mount::fold(id)),
         }
     }
 }

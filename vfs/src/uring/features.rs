@@ -38,8 +38,5 @@ macro_rules! features {
 
 features! {
     msg_ring: MsgRingData, "5.18", "workers wake each other by eventfd";
-    send_zc: SendZc, "6.0", "plain sends";
     ftruncate: Ftruncate, "6.9", "ftruncate(2) on the blocking pool";
-    fixed_fd_install: FixedFdInstall, "6.8", "descriptors are opened first, then registered";
-    recv_bundle: RecvBundle, "6.10", "one buffer per recv completion";
 }
