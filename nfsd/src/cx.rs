@@ -18,7 +18,7 @@ use crate::fh::FileHandle;
 use crate::nfs3::status::{Nfsstat3, from_errno};
 use crate::rpc::auth::{Identity, Unix};
 use crate::server::Shared;
-use crate::xdr::{Enc, Encode, XdrError};
+use crate::xdr::{Enc, Encode, XdrError, pad_len};
 
 /// Longest encoded reply beside a READ payload: a READDIRPLUS page of [`Shared::io_max`] and headers.
 const REPLY_MAX: usize = (1 << 20) + 4096;
@@ -36,6 +36,28 @@ impl Reply {
     /// An encoder that appends.
     pub fn enc(&mut self) -> Enc<'_> {
         Enc::new(&mut self.bytes, REPLY_MAX)
+    }
+
+    /// Takes back what was appended behind `bytes[..len]`.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+        self.payload = None;
+    }
+
+    /// Overwrites the word at `at`, which was appended before.
+    pub fn patch(&mut self, at: usize, word: u32) {
+        if let Some(place) = self.bytes.get_mut(at..at + 4) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+    }
+
+    /// Copies the payload into the bytes: something is to follow it.
+    pub fn settle_payload(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.bytes.extend_from_slice(&payload);
+            let padded = self.bytes.len() + pad_len(payload.len());
+            self.bytes.resize(padded, 0);
+        }
     }
 
     /// Appends one value.
@@ -92,6 +114,7 @@ pub struct Cx {
 }
 
 /// A wire handle, opened for a caller.
+#[derive(Clone)]
 pub struct Opened {
     /// The file.
     pub file: Arc<File>,

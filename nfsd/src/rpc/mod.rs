@@ -14,6 +14,7 @@ use std::ops::RangeInclusive;
 use crate::cx::{Cx, Reply};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{self, NFS_PROGRAM, NFS_V3};
+use crate::nfs4::{self, NFS_V4};
 use crate::xdr::Dec;
 use auth::{AuthStat, Identity};
 use msg::{Call, Refusal};
@@ -54,7 +55,7 @@ macro_rules! programs {
 }
 
 programs! {
-    NFS_PROGRAM NFS_V3..=NFS_V3 => nfs;
+    NFS_PROGRAM NFS_V3..=NFS_V4 => nfs;
     MOUNT_PROGRAM MOUNT_V1..=MOUNT_V3 => crate::mount::dispatch;
     PMAP_PROG PMAP_V2..=RPCB_V4 => portmap_proc::dispatch;
 }
@@ -69,12 +70,17 @@ fn supported(vers: u32, versions: RangeInclusive<u32>) -> Result<(), Refusal> {
 
 async fn nfs(
     cx: &Cx,
-    _vers: u32,
+    vers: u32,
     proc: u32,
     args: Dec<'_>,
     reply: &mut Reply,
 ) -> Result<(), Refusal> {
-    nfs3::dispatch(cx, proc, args, reply).await
+    match (vers, proc) {
+        (NFS_V3, _) => nfs3::dispatch(cx, proc, args, reply).await,
+        (_, nfs4::PROC_NULL) => Ok(()),
+        (_, nfs4::PROC_COMPOUND) => nfs4::compound::run(cx, args, reply).await,
+        _ => Err(Refusal::ProcUnavail),
+    }
 }
 
 /// Runs a call and appends its results (what follows the reply header) to `reply`.

@@ -1,0 +1,234 @@
+//! COMPOUND: one operation after the other until one fails (RFC 8881 16.2, RFC 7530 15.2).
+
+use std::sync::Arc;
+
+use super::MINOR_MAX;
+use super::op;
+use super::state::client::{Client, Principal};
+use super::status::Nfsstat4;
+use super::types::{Stateid4, Tag4};
+use crate::cx::{Cx, Opened, Reply};
+use crate::fh::FileHandle;
+use crate::rpc::msg::Refusal;
+use crate::xdr::{Dec, XdrError};
+
+/// Most operations of one COMPOUND outside a session.
+pub const OPS_MAX: u32 = 128;
+/// Room a reply has that no session limits: a page of directory or a READ and headers.
+const REPLY_MAX: usize = (4 << 20) + 4096;
+
+/// What a filehandle names.
+#[derive(Clone)]
+pub enum Place {
+    /// A file of an export.
+    File(Opened),
+    /// A directory of the pseudo file system above the exports.
+    Pseudo(u64),
+}
+
+/// The session slot a request runs in.
+pub struct Sequenced {
+    /// Whose session it is.
+    pub client: Arc<Client>,
+}
+
+/// One COMPOUND while it runs.
+pub struct Compound<'c> {
+    /// The request.
+    pub cx: &'c Cx,
+    /// Minor version.
+    pub minor: u32,
+    /// Current filehandle.
+    pub current: Option<Place>,
+    /// Saved filehandle.
+    pub saved: Option<Place>,
+    /// Current stateid (4.1).
+    pub stateid: Option<Stateid4>,
+    /// Saved stateid (4.1).
+    pub saved_stateid: Option<Stateid4>,
+    /// The slot, once SEQUENCE has run.
+    pub sequenced: Option<Sequenced>,
+    /// The whole reply as it was sent before: SEQUENCE found a retransmission.
+    pub replay: Option<Arc<[u8]>>,
+    /// Position of the operation that runs, from 0.
+    pub at: u32,
+    /// How many operations the request has.
+    pub ops: u32,
+    /// Most bytes the results may take, counted from the status of the COMPOUND.
+    pub limit: usize,
+    /// Where in the reply the results begin.
+    start: usize,
+}
+
+impl<'c> Compound<'c> {
+    fn new(cx: &'c Cx, minor: u32, ops: u32, start: usize) -> Self {
+        Compound {
+            cx,
+            minor,
+            current: None,
+            saved: None,
+            stateid: None,
+            saved_stateid: None,
+            sequenced: None,
+            replay: None,
+            at: 0,
+            ops,
+            limit: REPLY_MAX,
+            start,
+        }
+    }
+
+    /// Who asks, as far as state is concerned.
+    pub fn principal(&self) -> Principal {
+        Principal::from(&self.cx.identity)
+    }
+
+    /// The session's client.
+    ///
+    /// # Errors
+    /// `OP_NOT_IN_SESSION`.
+    pub fn client(&self) -> Result<&Arc<Client>, Nfsstat4> {
+        let sequenced = self.sequenced.as_ref();
+        sequenced.map(|s| &s.client).ok_or(Nfsstat4::OpNotInSession)
+    }
+
+    /// The current filehandle.
+    ///
+    /// # Errors
+    /// `NOFILEHANDLE`.
+    pub fn place(&self) -> Result<&Place, Nfsstat4> {
+        self.current.as_ref().ok_or(Nfsstat4::Nofilehandle)
+    }
+
+    /// The current filehandle as a file of an export.
+    ///
+    /// # Errors
+    /// `NOFILEHANDLE`; `ROFS` on the pseudo file system, where nothing can be changed: operations that
+    /// do not change anything look at [`Compound::place`] themselves.
+    pub fn file(&self) -> Result<&Opened, Nfsstat4> {
+        match self.place()? {
+            Place::File(opened) => Ok(opened),
+            Place::Pseudo(_) => Err(Nfsstat4::Rofs),
+        }
+    }
+
+    /// The saved filehandle as a file of an export.
+    ///
+    /// # Errors
+    /// As [`Compound::file`].
+    pub fn saved_file(&self) -> Result<&Opened, Nfsstat4> {
+        match self.saved.as_ref().ok_or(Nfsstat4::Nofilehandle)? {
+            Place::File(opened) => Ok(opened),
+            Place::Pseudo(_) => Err(Nfsstat4::Rofs),
+        }
+    }
+
+    /// Another current filehandle; the current stateid belonged to the old one (RFC 8881 16.2.3.1.2).
+    pub fn set_current(&mut self, place: Place) {
+        self.current = Some(place);
+        self.stateid = None;
+    }
+
+    /// Bytes of results that still fit.
+    pub fn room(&self, out: &Reply) -> usize {
+        self.limit.saturating_sub(self.used(out))
+    }
+
+    /// The results are longer than they may be.
+    pub fn over(&self, out: &Reply) -> bool {
+        self.used(out) > self.limit
+    }
+
+    fn used(&self, out: &Reply) -> usize {
+        let payload = out.payload.as_ref().map_or(0, |data| data.len());
+        out.bytes.len().saturating_sub(self.start) + payload.next_multiple_of(4)
+    }
+
+    /// What a filehandle names.
+    ///
+    /// # Errors
+    /// `BADHANDLE`, `STALE`; `ACCESS` and `WRONGSEC` of the export.
+    pub async fn open(&self, wire: &[u8]) -> Result<Place, Nfsstat4> {
+        Ok(Place::File(self.cx.open(wire).await?))
+    }
+
+    /// The filehandle of a place.
+    ///
+    /// # Errors
+    /// `SERVERFAULT` for a kernel handle that does not fit, which start-up excludes.
+    pub fn fh(&self, place: &Place) -> Result<FileHandle, Nfsstat4> {
+        match place {
+            Place::File(opened) => Ok(self.cx.fh(opened, &opened.file)?),
+            Place::Pseudo(_) => Err(Nfsstat4::Serverfault),
+        }
+    }
+
+    /// The root of the pseudo file system.
+    ///
+    /// # Errors
+    /// As [`Compound::open`].
+    pub async fn root(&self) -> Result<Place, Nfsstat4> {
+        Ok(Place::Pseudo(0))
+    }
+}
+
+/// Decodes and runs a COMPOUND; the results are appended to `reply`.
+///
+/// # Errors
+/// `GarbageArgs` for a header that does not decode, `SystemErr` for one that cannot be answered.
+pub async fn run(cx: &Cx, mut args: Dec<'_>, reply: &mut Reply) -> Result<(), Refusal> {
+    let tag: Tag4<'_> = args.get()?;
+    let minor = args.u32()?;
+    let ops = args.u32()?;
+    let start = reply.bytes.len();
+    let head = put_head(reply, tag);
+    let count_at = head.map_err(|_| Refusal::SystemErr)?;
+    let mut c = Compound::new(cx, minor, ops, start);
+    let (status, count) = match refuse(minor, ops) {
+        Some(status) => (status, 0),
+        None => run_ops(&mut c, &mut args, reply).await,
+    };
+    if let Some(sent) = c.replay.take() {
+        reply.truncate(start);
+        reply.bytes.extend_from_slice(&sent);
+        return Ok(());
+    }
+    reply.patch(start, status.wire());
+    reply.patch(count_at, count);
+    Ok(())
+}
+
+/// Status, tag and number of results; where the number is.
+fn put_head(reply: &mut Reply, tag: Tag4<'_>) -> Result<usize, XdrError> {
+    let mut enc = reply.enc();
+    enc.u32(0)?;
+    enc.put(&tag)?;
+    let count_at = enc.pos();
+    enc.u32(0)?;
+    Ok(count_at)
+}
+
+fn refuse(minor: u32, ops: u32) -> Option<Nfsstat4> {
+    if minor > MINOR_MAX {
+        return Some(Nfsstat4::MinorVersMismatch);
+    }
+    (minor == 0 && ops > OPS_MAX).then_some(Nfsstat4::Resource)
+}
+
+/// Runs operations until one fails. Its status, and how many have results.
+async fn run_ops(c: &mut Compound<'_>, args: &mut Dec<'_>, out: &mut Reply) -> (Nfsstat4, u32) {
+    while c.at < c.ops {
+        // What follows a READ's data must come after it.
+        out.settle_payload();
+        let number = args.u32();
+        let status = match number {
+            Ok(number) => op::run(c, number, args, out).await,
+            Err(_) => return (Nfsstat4::Badxdr, c.at),
+        };
+        c.at += 1;
+        if status != Nfsstat4::Ok || c.replay.is_some() {
+            return (status, c.at);
+        }
+    }
+    (Nfsstat4::Ok, c.at)
+}

@@ -1,0 +1,193 @@
+//! The operations of NFS version 4: their table, and what is the same for all.
+
+mod getfh;
+mod putfh;
+mod putrootfh;
+mod restorefh;
+mod savefh;
+
+use bitflags::bitflags;
+
+use super::Op4;
+use super::compound::Compound;
+use super::status::Nfsstat4;
+use crate::cx::Reply;
+use crate::xdr::Dec;
+
+bitflags! {
+    /// What is special about an operation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u8 {
+        /// Changes files or state: not begun unless its results are sure to fit.
+        const MODIFIES = 1;
+        /// Has results when it fails, too.
+        const FAIL_BODY = 2;
+        /// May be the only operation of a request without a session (RFC 8881 18.46.3).
+        const ALONE = 4;
+    }
+}
+
+/// An operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Which one.
+    pub op: Op4,
+    /// What is special about it.
+    pub flags: Flags,
+    /// Most bytes of its results behind the status; for [`Flags::MODIFIES`].
+    pub reply: usize,
+}
+
+/// Awaits an operation as a part of the request's own future, or, if `large`, in one of its own: every
+/// request takes the memory of the largest of its parts.
+macro_rules! part {
+    (small $run:expr) => {
+        $run.await
+    };
+    (large $run:expr) => {
+        Box::pin($run).await
+    };
+}
+
+/// The table: size, operation, its module, most bytes of results, flags. The module's
+/// `async fn run(c: &mut Compound<'_>, args: Args, out: &mut Reply) -> Result<(), Nfsstat4>` says
+/// what the arguments are; it appends the results that follow the status.
+macro_rules! ops {
+    ($($size:ident $op:ident $module:ident $reply:literal $($flag:ident)*;)*) => {
+        /// Every operation served, in order of their numbers.
+        pub const ROWS: &[Row] = &[
+            $(Row {
+                op: Op4::$op,
+                flags: Flags::empty()$(.union(Flags::$flag))*,
+                reply: $reply,
+            },)*
+        ];
+
+        /// The row of an operation.
+        #[must_use]
+        pub const fn row(op: Op4) -> Option<&'static Row> {
+            let mut _at = 0;
+            $(
+                if op as u32 == Op4::$op as u32 {
+                    return Some(&ROWS[_at]);
+                }
+                _at += 1;
+            )*
+            None
+        }
+
+        async fn dispatch(
+            c: &mut Compound<'_>,
+            op: Op4,
+            args: &mut Dec<'_>,
+            out: &mut Reply,
+        ) -> Result<(), Nfsstat4> {
+            match op {
+                $(Op4::$op => {
+                    let args = args.get()?;
+                    part!($size $module::run(c, args, out))
+                })*
+                _ => Err(Nfsstat4::Notsupp),
+            }
+        }
+    };
+}
+
+ops! {
+    small Getfh getfh 132;
+    small Putfh putfh 0;
+    small Putrootfh putrootfh 0;
+    small Restorefh restorefh 0;
+    small Savefh savefh 0;
+}
+
+/// Runs the operation of this number and appends number, status and results.
+pub async fn run(
+    c: &mut Compound<'_>,
+    number: u32,
+    args: &mut Dec<'_>,
+    out: &mut Reply,
+) -> Nfsstat4 {
+    let known = Op4::from_wire(number).filter(|op| c.minor >= op.minors().0);
+    let op = known.unwrap_or(Op4::Illegal);
+    let start = out.bytes.len();
+    put_word(out, op.wire());
+    put_word(out, Nfsstat4::Ok.wire());
+    let body = out.bytes.len();
+    let done = match begin(c, op, out) {
+        Ok(()) => dispatch(c, op, args, out).await,
+        Err(status) => Err(status),
+    };
+    let done = done.and_then(|()| fits(c, op, out));
+    let status = match done {
+        Ok(()) => return Nfsstat4::Ok,
+        // The same in an older word.
+        Err(Nfsstat4::RepTooBig) if c.minor == 0 => Nfsstat4::Resource,
+        Err(status) => status,
+    };
+    if !row(op).is_some_and(|row| row.flags.contains(Flags::FAIL_BODY)) {
+        out.truncate(body);
+    }
+    out.patch(start + 4, status.wire());
+    status
+}
+
+fn put_word(out: &mut Reply, word: u32) {
+    out.bytes.extend_from_slice(&word.to_be_bytes());
+}
+
+/// Whether an operation may run here at all.
+fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<(), Nfsstat4> {
+    if op == Op4::Illegal {
+        return Err(Nfsstat4::OpIllegal);
+    }
+    if c.minor > op.minors().1 {
+        return Err(Nfsstat4::Notsupp);
+    }
+    let row = row(op).ok_or(Nfsstat4::Notsupp)?;
+    if c.minor > 0 {
+        placed(c, row)?;
+    }
+    // What has been done must be reported.
+    if row.flags.contains(Flags::MODIFIES) && c.room(out) < row.reply {
+        return Err(Nfsstat4::RepTooBig);
+    }
+    Ok(())
+}
+
+/// SEQUENCE comes first and once; what does without it is alone (RFC 8881 2.10.6.1, 18.46.3).
+fn placed(c: &Compound<'_>, row: &Row) -> Result<(), Nfsstat4> {
+    let alone = row.flags.contains(Flags::ALONE);
+    match (c.at, row.op) {
+        (0, Op4::Sequence) => Ok(()),
+        (0, _) if !alone => Err(Nfsstat4::OpNotInSession),
+        (0, _) if c.ops > 1 => Err(Nfsstat4::NotOnlyOp),
+        (0, _) => Ok(()),
+        (_, Op4::Sequence) => Err(Nfsstat4::SequencePos),
+        (_, Op4::BindConnToSession) => Err(Nfsstat4::NotOnlyOp),
+        _ => Ok(()),
+    }
+}
+
+/// Results that turned out too long are taken back; what modifies was sure to fit.
+fn fits(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<(), Nfsstat4> {
+    let modifies = row(op).is_some_and(|row| row.flags.contains(Flags::MODIFIES));
+    if !modifies && c.over(out) {
+        return Err(Nfsstat4::RepTooBig);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        let listed: Vec<u32> = ROWS.iter().map(|row| row.op.wire()).collect();
+        assert!(listed.is_sorted_by(|a, b| a < b), "{listed:?}");
+        for row in ROWS {
+            assert_eq!(super::row(row.op).map(|r| r.op), Some(row.op));
+        }
+    }
+}
