@@ -158,12 +158,13 @@ impl Vfs {
             );
         }
         let _turn = dir.turn.take().await;
-        let _change = dir.changes.begin();
+        let mut change = dir.changes.begin();
         let before = match self.getattr(dir).await {
             Ok(attr) => attr,
             Err(e) => return (Err(e), Wcc::default()),
         };
         let result = op.await;
+        change.made();
         (
             result,
             Wcc {
