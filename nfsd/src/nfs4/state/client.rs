@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::holdings::Holdings;
 use crate::nfs4::types::{Clientid4, Verifier4};
 use crate::rpc::auth::Identity;
 
@@ -42,7 +43,10 @@ pub struct Client {
 
 /// What a client holds.
 #[derive(Default)]
-pub struct Inner {}
+pub struct Inner {
+    /// Owners, opens, locks, delegations.
+    pub holdings: Holdings,
+}
 
 impl Client {
     /// The client's state. Never while another client's or a file's is held.

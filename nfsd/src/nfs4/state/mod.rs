@@ -5,13 +5,20 @@
 //! `vfs::locks::FileLocks`; never two clients at once.
 
 pub mod client;
+pub mod deleg;
+pub mod holdings;
+pub mod lock;
+pub mod open;
+pub mod owner;
+pub mod stateid;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::nfs4::types::Clientid4;
 use client::Client;
+use deleg::Recaller;
 
 /// Limits and times of the state.
 #[derive(Clone, Debug)]
@@ -48,6 +55,8 @@ pub struct State {
     pub epoch: u32,
     /// Limits and times.
     pub config: Config,
+    /// The way to clients, once there is one.
+    pub recaller: OnceLock<Box<dyn Recaller>>,
     by_number: [RwLock<HashMap<u32, Arc<Client>>>; SHARDS],
 }
 
@@ -58,6 +67,7 @@ impl State {
         State {
             epoch,
             config,
+            recaller: OnceLock::new(),
             by_number: Default::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! Open-owners and lock-owners (RFC 8881 8.1, 9.1; RFC 7530 9.1.3), and the sequence of requests an
 //! owner makes in version 4.0 (RFC 7530 9.1.7 to 9.1.11): one at a time, the last answer kept.
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use vfs::order::Turn;
 
@@ -107,45 +107,60 @@ pub const fn counts(status: Nfsstat4) -> bool {
 /// Who opens files.
 pub struct OpenOwner {
     /// Its name, unique in its client.
-    pub name: Box<[u8]>,
+    pub name: Arc<[u8]>,
     /// Version 4.0: the client has confirmed it (RFC 7530 16.18.5).
     pub confirmed: bool,
     /// Version 4.0: order of its requests.
     pub sequence: Sequence,
     /// Version 4.0: held while a request of it runs.
     pub turn: Turn,
-    /// How many opens it has.
+    /// What it has open.
     pub opens: u32,
     /// Version 4.0: what it closed last, whose stateid a retransmission still names.
     pub closed: Option<u32>,
-    /// Version 4.0: since when it has had nothing open.
-    pub idle_since: Option<Instant>,
+    /// Version 4.0: moves with each request, so that it is known whether it has been idle since.
+    pub stamp: u64,
 }
 
 impl OpenOwner {
     /// An owner with nothing open.
     #[must_use]
-    pub fn new(name: &[u8], confirmed: bool) -> Self {
+    pub fn new(name: Arc<[u8]>, confirmed: bool) -> Self {
         OpenOwner {
-            name: name.into(),
+            name,
             confirmed,
             sequence: Sequence::default(),
             turn: Turn::default(),
             opens: 0,
             closed: None,
-            idle_since: None,
+            stamp: 0,
         }
     }
 }
 
-/// Who locks byte ranges.
+/// Who locks byte ranges. It is there as long as it has locks, or waits for some.
 pub struct LockOwner {
     /// Its name, unique in its client.
-    pub name: Box<[u8]>,
+    pub name: Arc<[u8]>,
     /// Version 4.0: order of its requests.
     pub sequence: Sequence,
-    /// How many sets of locks it has: one for each open it locks under.
-    pub sets: u32,
+    /// Keys of its sets of locks, one for each open it locks under.
+    pub sets: Vec<u32>,
+    /// Places in lines.
+    pub waits: u32,
+}
+
+impl LockOwner {
+    /// An owner with nothing locked.
+    #[must_use]
+    pub fn new(name: Arc<[u8]>) -> Self {
+        LockOwner {
+            name,
+            sequence: Sequence::default(),
+            sets: Vec::new(),
+            waits: 0,
+        }
+    }
 }
 
 #[cfg(test)]

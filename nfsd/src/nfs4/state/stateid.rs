@@ -10,6 +10,8 @@
 
 use std::cmp::Ordering;
 
+use vfs::locks::{ClientId, OwnerId};
+
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Other, Stateid4};
 
@@ -91,6 +93,54 @@ impl Name {
             kind: Kind::from_bits(last >> KEY_BITS)?,
             key: last & KEY_MAX,
         })
+    }
+}
+
+/// Whose state is being looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Home {
+    /// This start of the server.
+    pub epoch: u32,
+    /// Number of the client record.
+    pub client: u32,
+    /// 0, or above for a client with sessions.
+    pub minor: u32,
+}
+
+impl Home {
+    /// A stateid of this client's.
+    #[must_use]
+    pub fn stateid(self, kind: Kind, key: u32, seqid: u32) -> Stateid4 {
+        let Home { epoch, client, .. } = self;
+        let name = Name {
+            epoch,
+            client,
+            kind,
+            key,
+        };
+        name.stateid(seqid)
+    }
+
+    /// The client, as the tables of files know it.
+    #[must_use]
+    pub fn client_id(self) -> ClientId {
+        ClientId(self.client.into())
+    }
+
+    /// An owner of this client. Bits 29 to 31 are clear: other protocols may set them.
+    #[must_use]
+    pub fn owner_id(self, key: u32) -> OwnerId {
+        OwnerId(u64::from(self.client) << 32 | u64::from(key & KEY_MAX))
+    }
+
+    /// No room for more. Version 4.1 has no word for it but "later".
+    #[must_use]
+    pub fn exhausted(self) -> Nfsstat4 {
+        if self.minor == 0 {
+            Nfsstat4::Resource
+        } else {
+            Nfsstat4::Delay
+        }
     }
 }
 
