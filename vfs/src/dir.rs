@@ -225,7 +225,7 @@ fn read_page(
     cookie: u64,
     bytes: usize,
     plus: bool,
-    table: &FileTable,
+    table: &Arc<FileTable>,
 ) -> Result<(DirPage, Option<Vec<Known>>)> {
     // To the start first: some file systems (btrfs) note only then what was added meanwhile.
     rustix::fs::seek(stream, SeekFrom::Start(0))?;
@@ -264,7 +264,8 @@ fn read_page(
             if let Some((handle, attr, fd)) = node {
                 let handle = Arc::new(handle);
                 if small {
-                    let new = || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd);
+                    let new =
+                        || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd, table);
                     file = Arc::downgrade(&match table.get(dir.mount.id, &handle) {
                         Some(file) => file,
                         None => table.get_or_insert(new()),
