@@ -20,6 +20,7 @@ use crate::export::names::{Names, SystemResolver};
 use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
+use crate::nfs4::state::State;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub names: Names,
     /// Server-side groups (`manage_gids`).
     pub groups: Option<Groups>,
+    /// What NFSv4 clients hold.
+    pub state: State,
     /// Duplicate request cache.
     pub drc: Arc<Drc>,
     /// Most bytes of one READ or WRITE.
@@ -195,6 +198,7 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
             Names::start(Arc::new(SystemResolver)),
         )?,
         groups: config.manage_gids.then(Groups::default),
+        state: State::new(random_u64() as u32, crate::nfs4::state::Config::default()),
         drc: Drc::new(crate::rpc::drc::Limits::default()),
         io_max: 1 << 20,
         port: listening

@@ -3,6 +3,7 @@
 pub mod compound;
 pub mod op;
 pub mod state;
+pub mod stateful;
 pub mod status;
 pub mod types;
 

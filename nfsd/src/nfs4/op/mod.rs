@@ -1,10 +1,25 @@
 //! The operations of NFS version 4: their table, and what is the same for all.
 
+mod close;
+mod commit;
+mod delegpurge;
+mod delegreturn;
+mod free_stateid;
 mod getfh;
+mod lock;
+mod lockt;
+mod locku;
+mod open;
+mod open_confirm;
+mod open_downgrade;
 mod putfh;
 mod putrootfh;
+mod read;
+mod release_lockowner;
 mod restorefh;
 mod savefh;
+mod test_stateid;
+mod write;
 
 use bitflags::bitflags;
 
@@ -94,11 +109,26 @@ macro_rules! ops {
 }
 
 ops! {
+    small Close close 16 MODIFIES;
+    small Commit commit 8 MODIFIES;
+    small Delegpurge delegpurge 0;
+    small Delegreturn delegreturn 0 MODIFIES;
     small Getfh getfh 132;
+    small Lock lock 1056 MODIFIES FAIL_BODY;
+    small Lockt lockt 1056 FAIL_BODY;
+    small Locku locku 16 MODIFIES;
+    large Open open 256 MODIFIES;
+    small OpenConfirm open_confirm 16 MODIFIES;
+    small OpenDowngrade open_downgrade 16 MODIFIES;
     small Putfh putfh 0;
     small Putrootfh putrootfh 0;
+    small Read read 8;
     small Restorefh restorefh 0;
     small Savefh savefh 0;
+    small Write write 16 MODIFIES;
+    small ReleaseLockowner release_lockowner 0 MODIFIES;
+    small FreeStateid free_stateid 0 MODIFIES;
+    small TestStateid test_stateid 0;
 }
 
 /// Runs the operation of this number and appends number, status and results.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use vfs::locks::FileLocks;
+use vfs::locks::{Access, DelegKind, FileLocks};
 
 use super::deleg::Deleg;
 use super::lock::{LockSet, Wait};
@@ -162,6 +162,33 @@ impl Holdings {
             return Err(Nfsstat4::DelegRevoked);
         }
         Ok(())
+    }
+
+    /// What a stateid lets its holder do with `file` (RFC 8881 9.1.2, 10.4): that of locks what the
+    /// open they are under does.
+    ///
+    /// # Errors
+    /// As [`Holdings::check`].
+    pub fn io_access(
+        &self,
+        home: Home,
+        name: Name,
+        seqid: u32,
+        file: FileKey,
+    ) -> Result<Access, Nfsstat4> {
+        let kinds = [Kind::Open, Kind::Lock, Kind::Deleg];
+        self.check(home, name, seqid, &kinds, Some(file))?;
+        let open = match name.kind {
+            Kind::Open => Some(name.key),
+            Kind::Lock => self.locks.get(&name.key).map(|set| set.open),
+            Kind::Deleg | Kind::Copy => None,
+        };
+        match (open, self.delegs.get(&name.key)) {
+            (Some(key), _) => Ok(self.usable(key)?.share.access()),
+            (None, Some(deleg)) if deleg.guard.kind() == DelegKind::Read => Ok(Access::READ),
+            (None, Some(_)) => Ok(Access::BOTH),
+            (None, None) => Err(Nfsstat4::BadStateid),
+        }
     }
 
     /// The owner whose request one with this stateid is (4.0), also of an open just closed.
