@@ -219,6 +219,13 @@ impl Mount {
 
     /// What NFSv3's FSINFO and PATHCONF report.
     pub(crate) fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
+
+impl Default for Limits {
+    /// What the file systems that are served have in common.
+    fn default() -> Self {
         Limits {
             link_max: 65_000,
             name_max: crate::name::NAME_MAX as u32,
