@@ -36,6 +36,30 @@ pub(crate) enum Need {
     Search,
 }
 
+/// Whether permission has to be decided now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Permit {
+    /// By the file's mode and ACL now; the owner always may (RFC 1813 4.4).
+    Judge,
+    /// It was, when the caller opened the file ([`Vfs::open_check`]).
+    Opened,
+}
+
+impl Permit {
+    pub(crate) async fn check(
+        self,
+        file: &File,
+        attr: &Attr,
+        cred: &Cred,
+        need: Need,
+    ) -> Result<()> {
+        match self {
+            Permit::Judge => check(file, attr, cred, need).await,
+            Permit::Opened => Ok(()),
+        }
+    }
+}
+
 fn kind(attr: &Attr) -> Kind {
     match attr.kind {
         FileKind::Directory => Kind::Directory,
@@ -113,6 +137,41 @@ pub(crate) async fn check(file: &File, attr: &Attr, cred: &Cred, need: Need) -> 
 }
 
 impl Vfs {
+    /// Decides whether `cred` may open `file` for reading, for writing, or for nothing but holding it
+    /// (RFC 8881 18.16.3), as `open(2)` would: the owner has no more rights than the mode gives. Not
+    /// for a file the caller has just made ([`crate::Created::fresh`]): its maker may always open it.
+    /// Who may execute a file may read it, or programs would not load.
+    ///
+    /// # Errors
+    /// `EACCES`; `EISDIR`, `ELOOP`, `EINVAL` for what is a directory, a symbolic link, any other special
+    /// file; for writing also those of `open(2)`: `EROFS`, `EPERM` (immutable), `ETXTBSY`.
+    pub async fn open_check(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        read: bool,
+        write: bool,
+    ) -> Result<Attr> {
+        match file.kind() {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            FileKind::Symlink => return Err(Errno::ELOOP),
+            _ => return Err(Errno::EINVAL),
+        }
+        let attr = self.getattr(file).await?;
+        let acl = load_acl(file, &attr, cred).await?;
+        let may = |want| allowed(&attr, acl.as_deref(), cred, want);
+        let readable = !read || may(Perm::READ) || may(Perm::EXECUTE);
+        if !readable || (write && !may(Perm::WRITE)) {
+            return Err(Errno::EACCES);
+        }
+        if write {
+            // What the kernel says to the server itself is no question of permission.
+            file.data_fd(true).await?;
+        }
+        Ok(attr)
+    }
+
     /// What `cred` may do with `file` (RFC 1813 3.3.4), with the attributes that were judged.
     ///
     /// # Errors

@@ -74,6 +74,8 @@ pub struct Attr {
     pub btime: Option<Time>,
     /// The file is the root of a mount (`STATX_ATTR_MOUNT_ROOT`).
     pub mount_root: bool,
+    /// Moves whenever the file does, and never back: NFSv4's change attribute (see `change.rs`).
+    pub change: u64,
 }
 
 fn time(t: rustix::fs::StatxTimestamp) -> Time {
@@ -106,6 +108,7 @@ impl From<&Statx> for Attr {
             mount_root: s
                 .stx_attributes
                 .contains(rustix::fs::StatxAttributes::MOUNT_ROOT),
+            change: crate::change::nanos(time(s.stx_ctime)),
         }
     }
 }

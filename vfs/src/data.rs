@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::access::{Need, check};
+use crate::access::{Need, Permit, check};
 use crate::attr::Attr;
 use crate::cred::Cred;
 use crate::errno::{Errno, Result};
@@ -16,7 +16,7 @@ use crate::uring::{Buf, Slice};
 use crate::vfs::{Changed, Vfs, Wcc};
 
 /// Highest offset Linux knows (`s_maxbytes` at most).
-const OFFSET_MAX: u64 = i64::MAX as u64;
+pub(crate) const OFFSET_MAX: u64 = i64::MAX as u64;
 
 /// Most bytes of one read; a longer one comes back short.
 const READ_MAX: usize = 1 << 20;
@@ -66,6 +66,23 @@ impl Vfs {
     /// Reads up to `count` bytes (RFC 1813 3.3.6). Attributes are taken after the data, so that the
     /// end-of-file flag and the size agree; the permission decision on them comes before the reply.
     pub async fn read(&self, cred: &Cred, file: &Arc<File>, offset: u64, count: u32) -> ReadDone {
+        self.read_as(Some(cred), file, offset, count).await
+    }
+
+    /// As [`Vfs::read`], for a caller whose permission was decided when it opened the file
+    /// ([`Vfs::open_check`]).
+    pub async fn read_open(&self, file: &Arc<File>, offset: u64, count: u32) -> ReadDone {
+        self.read_as(None, file, offset, count).await
+    }
+
+    /// Reads; decides whether `judged` may.
+    async fn read_as(
+        &self,
+        judged: Option<&Cred>,
+        file: &Arc<File>,
+        offset: u64,
+        count: u32,
+    ) -> ReadDone {
         let data = self.read_data(file, offset, count).await;
         let attr = match self.getattr(file).await {
             Ok(attr) => attr,
@@ -76,7 +93,10 @@ impl Vfs {
                 };
             }
         };
-        let allowed = check(file, &attr, cred, Need::ReadData).await;
+        let allowed = match judged {
+            Some(cred) => check(file, &attr, cred, Need::ReadData).await,
+            None => Ok(()),
+        };
         let result = allowed.and(data).map(|buf| {
             let end = offset.saturating_add(buf.len() as u64);
             ReadData {
@@ -113,18 +133,46 @@ impl Vfs {
         data: Slice,
         stable: Stable,
     ) -> Changed<Written> {
-        let change = file.changes.begin();
+        self.write_as(Permit::Judge, cred, file, offset, data, stable)
+            .await
+    }
+
+    /// As [`Vfs::write`], for a caller whose permission was decided when it opened the file
+    /// ([`Vfs::open_check`]). It still writes as `cred`, who pays quota and loses setuid bits.
+    pub async fn write_open(
+        &self,
+        cred: &Cred,
+        file: &Arc<File>,
+        offset: u64,
+        data: Slice,
+        stable: Stable,
+    ) -> Changed<Written> {
+        self.write_as(Permit::Opened, cred, file, offset, data, stable)
+            .await
+    }
+
+    async fn write_as(
+        &self,
+        permit: Permit,
+        cred: &Cred,
+        file: &Arc<File>,
+        offset: u64,
+        data: Slice,
+        stable: Stable,
+    ) -> Changed<Written> {
+        let mut change = file.changes.begin();
         let before = match self.getattr(file).await {
             Ok(attr) => attr,
             Err(e) => return Changed::failed(e),
         };
-        let result = match check(file, &before, cred, Need::WriteData).await {
+        let result = match permit.check(file, &before, cred, Need::WriteData).await {
             Ok(()) => {
                 self.write_data(cred, file, &before, offset, data, stable)
                     .await
             }
             Err(e) => Err(e),
         };
+        change.made();
         let after = self.post(file).await;
         let before = change.alone().then_some(before);
         Changed {
@@ -178,6 +226,7 @@ impl Vfs {
         offset: u64,
         mut data: Slice,
     ) -> Result<usize> {
+        let _writing = file.change.writing();
         let len = data.len();
         let mut done = 0;
         while done < len {
@@ -238,7 +287,7 @@ impl Vfs {
         _offset: u64,
         _count: u32,
     ) -> Changed<()> {
-        let change = file.changes.begin();
+        let change = file.changes.attend();
         let before = match self.getattr(file).await {
             Ok(attr) => attr,
             Err(e) => return Changed::failed(e),

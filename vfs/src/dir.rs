@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, StatxFlags};
 
 use crate::access::{Need, check};
 use crate::attr::Attr;
+use crate::change::number_unheld;
 use crate::cred::Cred;
 use crate::errno::{BAD_COOKIE, Errno, Result};
 use crate::exec;
@@ -261,14 +262,17 @@ fn read_page(
         for entry in &mut entries {
             let node = node(dir, stream, entry);
             let mut file = Weak::new();
-            if let Some((handle, attr, fd)) = node {
+            if let Some((handle, mut attr, fd)) = node {
                 let handle = Arc::new(handle);
+                let held = table.get(dir.mount.id, &handle);
+                match &held {
+                    Some(file) => attr = file.attr_of_found_now(attr).unwrap_or(attr),
+                    None => attr.change = number_unheld(&dir.mount, &attr),
+                }
                 if small {
                     let new = || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd);
-                    file = Arc::downgrade(&match table.get(dir.mount.id, &handle) {
-                        Some(file) => file,
-                        None => table.get_or_insert(new()),
-                    });
+                    let held = held.unwrap_or_else(|| table.get_or_insert(new()));
+                    file = Arc::downgrade(&held);
                 }
                 entry.node = Some((handle, attr));
             }

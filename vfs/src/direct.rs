@@ -57,14 +57,15 @@ impl Vfs {
                 },
             );
         }
-        let path = dir.path().clone();
+        let at = dir.clone();
         let ran = lane::run(dir, cred, call, move || {
-            let before = statx_now(&path)?;
+            let before = at.attr_now()?;
             if before.nlink == 0 {
                 return Err(Errno::ESTALE);
             }
-            let result = work(&path);
-            let after = statx_now(&path).ok();
+            let result = work(at.path());
+            at.changes.happened();
+            let after = at.attr_now().ok();
             let before = Some(before);
             Ok((result, Wcc { before, after }))
         });
@@ -93,7 +94,9 @@ impl Vfs {
         let adopted = made.map(|made| {
             let path = Arc::new(made.path);
             let file = File::new(dir.mount.clone(), made.handle, made.attr.kind, path);
-            (self.table.get_or_insert(file), made.attr)
+            let file = self.table.get_or_insert(file);
+            let attr = file.attr_of_found_now(made.attr).unwrap_or(made.attr);
+            (file, attr)
         });
         (adopted, wcc)
     }

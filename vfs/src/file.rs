@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 use crate::acl_cache::AclCache;
 use crate::attr::FileKind;
+use crate::change::ChangeAttr;
 use crate::dir_cache::DirCache;
 use crate::errno::{Errno, Result};
 use crate::exec;
@@ -58,6 +59,7 @@ pub struct File {
     pub(crate) turn: Turn,
     /// Changes of a file's data and attributes.
     pub(crate) changes: Changes,
+    pub(crate) change: ChangeAttr,
     pub(crate) group: GroupSync,
     pub(crate) names: DirCache,
     pub(crate) acl: AclCache,
@@ -87,6 +89,7 @@ impl File {
             opening: Turn::default(),
             turn: Turn::default(),
             changes: Changes::default(),
+            change: ChangeAttr::default(),
             group: GroupSync::default(),
             names: DirCache::default(),
             acl: AclCache::default(),

@@ -81,7 +81,8 @@ async fn lead_lane(dir: Arc<File>, call: Call) {
     let leader = Leader(dir.lane.clone());
     loop {
         let _turn = dir.turn.take().await;
-        let _change = dir.changes.begin();
+        // Each piece of work counts for itself.
+        let _change = dir.changes.attend();
         let lane = dir.lane.clone();
         match blocking::run(&Cred::root(), call, move || Ok(lane.drain())).await {
             Ok(true) => break,

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod acl_cache;
 pub mod attr;
+mod change;
 pub mod cred;
 mod data;
 pub mod dir;

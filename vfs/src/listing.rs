@@ -11,7 +11,6 @@ use crate::errno::Result;
 use crate::exec;
 use crate::file::File;
 use crate::sys::KernelHandle;
-use crate::uring::file_ops;
 
 /// Largest directory remembered whole, in entries.
 pub(crate) const ENTRIES_MAX: usize = 1024;
@@ -83,7 +82,7 @@ impl RecentAttr {
         {
             return Ok(seen.attr);
         }
-        let attr = file_ops::statx(file.path()).await?;
+        let attr = file.attr().await?;
         if let Some(changes) = quiet.filter(|_| file.changes.quiet() == quiet) {
             let seen = Some(Seen {
                 attr,

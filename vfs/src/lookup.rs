@@ -124,6 +124,7 @@ impl Vfs {
                 .table
                 .get_or_insert(File::new(mount.clone(), handle, attr.kind, fd)),
         };
+        let attr = file.attr_of_found(attr).await?;
         Ok((file, attr))
     }
 

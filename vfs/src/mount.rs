@@ -32,6 +32,10 @@ pub struct Mount {
     pub cross: bool,
     /// The identity does not survive a remount (tmpfs without `fsid=`).
     pub volatile: bool,
+    /// What [`crate::change`] calls fine timestamps.
+    pub(crate) fine_ctime: bool,
+    /// Preferred block size, in bytes.
+    block: u32,
     /// POSIX ACLs are supported.
     pub(crate) acl: bool,
     /// `RWF_NOWAIT` writes are worth a try.
@@ -65,6 +69,8 @@ pub struct Limits {
     pub case_preserving: bool,
     pub max_file_size: u64,
     pub time_delta: Time,
+    /// What ranges of a CLONE must be aligned to, in bytes (RFC 7862 12.2.1 `clone_blksize`).
+    pub clone_blksize: u32,
 }
 
 /// Folds a 128-bit identity (a UUID) into the 64 bits of NFSv3's fsid.
@@ -122,7 +128,8 @@ impl Mount {
             Ok(_) | Err(_) => true,
         };
         // ext4 has no buffered writes without waiting (as of Linux 6.18).
-        let nowait_write = rustix::fs::fstatfs(&fd)?.f_type != sys::EXT_MAGIC;
+        let stat = rustix::fs::fstatfs(&fd)?;
+        let nowait_write = stat.f_type != sys::EXT_MAGIC;
         let known = identity.is_some() || fsid.is_some();
         let fsid = fsid.or(identity.map(fold)).unwrap_or(fallback);
         Ok(Mount {
@@ -132,6 +139,8 @@ impl Mount {
             dev: attr.dev,
             cross,
             volatile: !known,
+            fine_ctime: crate::change::fine_ctime(stat.f_type),
+            block: u32::try_from(stat.f_bsize).unwrap_or(0),
             acl,
             nowait_write: AtomicBool::new(nowait_write),
             views: Mutex::default(),
@@ -235,6 +244,7 @@ impl Default for Limits {
             case_preserving: true,
             max_file_size: i64::MAX as u64,
             time_delta: Time { sec: 0, nsec: 1 },
+            clone_blksize: self.block,
         }
     }
 }

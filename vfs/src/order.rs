@@ -112,6 +112,7 @@ impl Drop for TurnGuard {
 struct Counts {
     running: u32,
     started: u64,
+    made: u64,
 }
 
 /// Counts changes of one file in progress, so that "attributes before" are only given to a client
@@ -124,6 +125,8 @@ pub struct Change {
     changes: Changes,
     serial: u64,
     began_alone: bool,
+    /// Counted when it is made; not again.
+    counts: bool,
 }
 
 impl Changes {
@@ -139,6 +142,25 @@ impl Changes {
 
     /// A change begins: take the "before" attributes after this.
     pub fn begin(&self) -> Change {
+        self.start(true)
+    }
+
+    /// As [`Changes::begin`], for what changes nothing itself or counts by [`Changes::happened`].
+    pub fn attend(&self) -> Change {
+        self.start(false)
+    }
+
+    /// The number of changes made so far: those begun and at their end.
+    pub fn made(&self) -> u64 {
+        self.counts().made
+    }
+
+    /// One change was made.
+    pub fn happened(&self) {
+        self.counts().made += 1;
+    }
+
+    fn start(&self, counts_itself: bool) -> Change {
         let mut counts = self.counts();
         let began_alone = counts.running == 0;
         counts.running += 1;
@@ -147,11 +169,19 @@ impl Changes {
             changes: self.clone(),
             serial: counts.started,
             began_alone,
+            counts: counts_itself,
         }
     }
 }
 
 impl Change {
+    /// It is made: take the "after" attributes after this.
+    pub fn made(&mut self) {
+        if std::mem::take(&mut self.counts) {
+            self.changes.happened();
+        }
+    }
+
     /// True if no other change overlapped up to now: ask after taking the "after" attributes.
     pub fn alone(&self) -> bool {
         self.began_alone && self.changes.counts().started == self.serial
@@ -160,6 +190,7 @@ impl Change {
 
 impl Drop for Change {
     fn drop(&mut self) {
+        self.made();
         self.changes.counts().running -= 1;
     }
 }
@@ -210,5 +241,11 @@ mod tests {
         assert!(!second.alone(), "it overlapped once");
         drop(second);
         assert!(changes.begin().alone());
+        assert_eq!(changes.made(), 3);
+        let mut last = changes.begin();
+        last.made();
+        drop(last);
+        drop(changes.attend());
+        assert_eq!(changes.made(), 4, "each once, and none that only attended");
     }
 }

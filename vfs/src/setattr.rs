@@ -102,7 +102,7 @@ impl Vfs {
         guard: Option<Time>,
     ) -> Changed<()> {
         let _turn = file.turn.take().await;
-        let change = file.changes.begin();
+        let mut change = file.changes.begin();
         let before = match self.getattr(file).await {
             Ok(attr) => attr,
             Err(e) => return Changed::failed(e),
@@ -114,6 +114,7 @@ impl Vfs {
         } else {
             self.set(cred, file, &before, set).await
         };
+        change.made();
         let after = self.post(file).await;
         let before = change.alone().then_some(before);
         Changed {
@@ -129,6 +130,7 @@ impl Vfs {
             if size > i64::MAX as u64 {
                 return Err(Errno::EFBIG);
             }
+            let _writing = file.change.writing();
             meta_ops::ftruncate(cred, &fd, size).await?;
         }
         let (rest, touched) = without_touch(set);

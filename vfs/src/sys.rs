@@ -228,14 +228,18 @@ pub fn become_superuser() -> Result<()> {
 /// `statfs(2)` type of ext2, ext3 and ext4.
 pub(crate) const EXT_MAGIC: i64 = 0xEF53;
 
+const XFS_MAGIC: i64 = 0x5846_5342;
+const BTRFS_MAGIC: i64 = 0x9123_683E;
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// File systems with multigrain timestamps (`FS_MGTIME`, Linux 6.13).
+pub(crate) const MULTIGRAIN: [i64; 4] = [EXT_MAGIC, XFS_MAGIC, BTRFS_MAGIC, TMPFS_MAGIC];
+
 /// An identity of the file system `fd` lies on that survives reboot and remount: the UUID where
 /// the file system gives one. `None` where nothing stable is known (tmpfs).
 pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
     const XFS_GEOMETRY_V1: libc::Ioctl = 0x8070_5864u32 as libc::Ioctl;
     const GET_FS_UUID: libc::Ioctl = 0x8011_1500u32 as libc::Ioctl;
-    const XFS_MAGIC: i64 = 0x5846_5342;
-    const BTRFS_MAGIC: i64 = 0x9123_683E;
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
     let stat = rustix::fs::fstatfs(fd).ok()?;
     let mut buf = [0u8; 128];
     let mut ask = |request, range: std::ops::Range<usize>| -> Option<[u8; 16]> {

@@ -157,7 +157,7 @@ impl Vfs {
     /// # Errors
     /// `statx(2)`; `ESTALE` for a removed file that nobody has open.
     pub async fn getattr(&self, file: &Arc<File>) -> Result<Attr> {
-        let attr = file_ops::statx(file.path()).await?;
+        let attr = file.attr().await?;
         if attr.nlink == 0 {
             self.table.forget(file);
             return Err(Errno::ESTALE);
@@ -167,7 +167,7 @@ impl Vfs {
 
     /// Attributes after an operation: none rather than an error.
     pub(crate) async fn post(&self, file: &File) -> Option<Attr> {
-        file_ops::statx(file.path()).await.ok()
+        file.attr().await.ok()
     }
 
     /// Space and inodes of the file's file system.

@@ -245,7 +245,7 @@ mod tests {
             let attr = Attr {
                 kind: FileKind::Char, mode, nlink: 2, uid: 3, gid: 4, size, used: 5, rdev: (6, 7),
                 dev: (8, 9), fileid: 10, blksize: 11, atime: at(12, 0), mtime: at(sec, nsec),
-                ctime: at(nsec.into(), 1), btime: None, mount_root: false,
+                ctime: at(nsec.into(), 1), btime: None, mount_root: false, change: 14,
             };
             let fattr = with_fsid(13, &attr);
             prop_assert_eq!(wcc_attr(&attr), WccAttr::from(&fattr));
