@@ -228,7 +228,10 @@ impl Mount {
 
     /// What NFSv3's FSINFO and PATHCONF report.
     pub(crate) fn limits(&self) -> Limits {
-        Limits::default()
+        Limits {
+            clone_blksize: self.block,
+            ..Limits::default()
+        }
     }
 }
 
@@ -244,7 +247,7 @@ impl Default for Limits {
             case_preserving: true,
             max_file_size: i64::MAX as u64,
             time_delta: Time { sec: 0, nsec: 1 },
-            clone_blksize: self.block,
+            clone_blksize: 0,
         }
     }
 }

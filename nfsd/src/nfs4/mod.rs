@@ -3,6 +3,7 @@
 pub mod attr;
 pub mod compound;
 pub mod op;
+mod reply;
 pub mod state;
 pub mod status;
 pub mod types;

@@ -45,7 +45,7 @@ impl Compound<'_> {
     }
 }
 
-fn directory(opened: &Opened) -> Result<(), Nfsstat4> {
+pub(super) fn directory(opened: &Opened) -> Result<(), Nfsstat4> {
     match opened.file.kind() {
         vfs::FileKind::Directory => Ok(()),
         vfs::FileKind::Symlink => Err(Nfsstat4::Symlink),
@@ -53,25 +53,13 @@ fn directory(opened: &Opened) -> Result<(), Nfsstat4> {
     }
 }
 
-/// `change` of a file that has `attr`.
-pub(super) fn change(file: &File, attr: &Attr) -> u64 {
-    file.change(attr)
-}
-
 /// `change_info4` of a directory. `atomic` says that nothing the server did fell in between.
-pub(super) fn change_info(dir: &File, wcc: &Wcc) -> ChangeInfo4 {
-    let of = |attr: &Option<Attr>| attr.as_ref().map(|attr| change(dir, attr));
-    match (of(&wcc.before), of(&wcc.after)) {
-        (Some(before), Some(after)) => ChangeInfo4 {
-            atomic: true,
-            before,
-            after,
-        },
-        (before, after) => ChangeInfo4 {
-            atomic: false,
-            before: before.unwrap_or_default(),
-            after: after.unwrap_or_default(),
-        },
+pub(super) fn change_info(wcc: &Wcc) -> ChangeInfo4 {
+    let of = |attr: &Option<Attr>| attr.map_or(0, |attr| attr.change);
+    ChangeInfo4 {
+        atomic: wcc.before.is_some() && wcc.after.is_some(),
+        before: of(&wcc.before),
+        after: of(&wcc.after),
     }
 }
 

@@ -32,6 +32,15 @@ pub async fn collect(c: &Compound<'_>, place: &Place, asked: &Bitmap4) -> Result
     }
 }
 
+/// Values of a directory's entries before any entry: what they have in common is the directory's.
+///
+/// # Errors
+/// As [`collect`].
+pub async fn shared(c: &Compound<'_>, dir: &Opened, asked: &Bitmap4) -> Result<Values, Nfsstat4> {
+    let attr = c.cx.server.vfs.getattr(&dir.file).await?;
+    of_file(c, dir, attr, asked).await
+}
+
 async fn of_file(
     c: &Compound<'_>,
     opened: &Opened,
@@ -46,7 +55,6 @@ async fn of_file(
     Ok(Values {
         minor: c.minor,
         attr,
-        change: change(&attr),
         fsid: (opened.file.mount.fsid_of(&attr), 0),
         fh: c.cx.fh(opened, &opened.file)?,
         mounted_on: attr.fileid,
@@ -57,18 +65,12 @@ async fn of_file(
         owners: [None, None],
         quota: None,
         xattrs: true,
-        clone_blksize: 0,
     })
 }
 
 fn lease(c: &Compound<'_>) -> u32 {
     let _ = c;
     90
-}
-
-/// From the time of change: two changes at once would look the same.
-fn change(attr: &Attr) -> u64 {
-    (attr.ctime.sec as u64).wrapping_mul(1_000_000_000) + u64::from(attr.ctime.nsec)
 }
 
 /// A directory of the pseudo file system: everybody may list and search it, nobody changes it.
@@ -93,6 +95,7 @@ pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Result<Values, Nfsstat4> {
         ctime: Time::default(),
         btime: None,
         mount_root: false,
+        change: 0,
     };
     let none = StatFs {
         total: 0,
@@ -105,7 +108,6 @@ pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Result<Values, Nfsstat4> {
     Ok(Values {
         minor: c.minor,
         attr,
-        change: 0,
         fsid: (0, 0),
         fh: FileHandle::new(),
         mounted_on: node,
@@ -116,6 +118,5 @@ pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Result<Values, Nfsstat4> {
         owners: [None, None],
         quota: None,
         xattrs: false,
-        clone_blksize: 0,
     })
 }

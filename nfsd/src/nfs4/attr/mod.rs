@@ -11,7 +11,7 @@ use crate::fh::FileHandle;
 use crate::nfs4::status::Nfsstat4;
 use crate::xdr::{Enc, Encode as _, Result, XdrError};
 
-pub use collect::{collect, of_pseudo};
+pub use collect::{collect, of_pseudo, shared};
 pub use set::{Setting, setting};
 
 /// Whose attributes, and everything their values come from.
@@ -20,8 +20,6 @@ pub struct Values {
     pub minor: u32,
     /// What the kernel says.
     pub attr: Attr,
-    /// `change`.
-    pub change: u64,
     /// `fsid`: major and minor.
     pub fsid: (u64, u64),
     /// The filehandle.
@@ -42,8 +40,6 @@ pub struct Values {
     pub quota: Option<Quota>,
     /// Extended attributes of users can be stored.
     pub xattrs: bool,
-    /// Unit of CLONE, in bytes.
-    pub clone_blksize: u32,
 }
 
 /// An owner or a group as a string.
@@ -102,7 +98,7 @@ attrs! {
     0 SUPPORTED_ATTRS 0 Get |v, e| e.put(&supported(v.minor));
     1 TYPE 0 Get |v, e| e.put(&NfsFtype4::from(v.attr.kind));
     2 FH_EXPIRE_TYPE 0 Get |_v, e| e.u32(FH4_PERSISTENT);
-    3 CHANGE 0 Get |v, e| e.u64(v.change);
+    3 CHANGE 0 Get |v, e| e.u64(v.attr.change);
     4 SIZE 0 Both |v, e| e.u64(v.attr.size);
     5 LINK_SUPPORT 0 Get |_v, e| e.bool(true);
     6 SYMLINK_SUPPORT 0 Get |_v, e| e.bool(true);
@@ -148,7 +144,7 @@ attrs! {
     54 TIME_MODIFY_SET 0 Set |_v, _e| Ok(());
     55 MOUNTED_ON_FILEID 0 Get |v, e| e.u64(v.mounted_on);
     75 SUPPATTR_EXCLCREAT 1 Get |_v, e| e.put(&EXCLUSIVE_SETTABLE);
-    77 CLONE_BLKSIZE 2 Get |v, e| e.u32(v.clone_blksize);
+    77 CLONE_BLKSIZE 2 Get |v, e| e.u32(v.limits.clone_blksize);
     79 CHANGE_ATTR_TYPE 2 Get |_v, e| e.u32(CHANGE_TYPE_IS_MONOTONIC_INCR);
     82 XATTR_SUPPORT 2 Get |v, e| e.bool(v.xattrs);
 }
@@ -263,6 +259,17 @@ pub fn encode(asked: &Bitmap4, v: &Values, enc: &mut Enc<'_>) -> Result<()> {
     }
     mask.encode(enc)?;
     encode_values(&mask, v, enc)
+}
+
+/// Appends the `fattr4` of a file whose attributes cannot be had, for READDIR with `rdattr_error`
+/// (RFC 8881 18.23.3).
+///
+/// # Errors
+/// `Full`.
+pub fn encode_error(status: Nfsstat4, enc: &mut Enc<'_>) -> Result<()> {
+    enc.put(&Bitmap4::of(&[bit::RDATTR_ERROR]))?;
+    enc.u32(4)?;
+    enc.put(&status)
 }
 
 /// Appends an `attrlist4`.

@@ -24,8 +24,8 @@ fn values(minor: u32) -> Values {
             ctime: time(3),
             btime: Some(time(4)),
             mount_root: false,
+            change: 77,
         },
-        change: 77,
         fsid: (8, 0),
         fh: [1, 2, 3].into_iter().collect(),
         mounted_on: 9,
@@ -36,7 +36,6 @@ fn values(minor: u32) -> Values {
         owners: [None, None],
         quota: None,
         xattrs: true,
-        clone_blksize: 4096,
     }
 }
 

@@ -25,11 +25,7 @@ use bits::{DELETE, EXECUTE, EXTEND, LOOKUP, MODIFY, READ, XALIST, XAREAD, XAWRIT
 /// What a read-only export never grants.
 const CHANGES: u32 = MODIFY | EXTEND | DELETE | XAWRITE;
 
-pub(super) async fn run(
-    c: &mut Compound<'_>,
-    asked: u32,
-    out: &mut Reply,
-) -> Result<(), Nfsstat4> {
+pub(super) async fn run(c: &mut Compound<'_>, asked: u32, out: &mut Reply) -> Result<(), Nfsstat4> {
     let known = known(c.minor);
     let (supported, granted) = match c.place()? {
         Place::Pseudo(_) => (asked & known, READ | LOOKUP),
@@ -77,9 +73,7 @@ fn granted(kind: FileKind, rights: Rights) -> u32 {
             let lookup = bit(rights.execute, LOOKUP);
             xattrs | read | lookup | bit(change, MODIFY | EXTEND | DELETE)
         }
-        _ => {
-            xattrs | read | bit(rights.write, MODIFY | EXTEND) | bit(rights.execute, EXECUTE)
-        }
+        _ => xattrs | read | bit(rights.write, MODIFY | EXTEND) | bit(rights.execute, EXECUTE),
     }
 }
 
@@ -99,8 +93,14 @@ mod tests {
         let all = XAWRITE | LOOKUP | MODIFY | EXTEND | DELETE;
         assert_eq!(granted(dir, rights(false, true, true)), all);
         let file = FileKind::Regular;
-        assert_eq!(granted(file, rights(true, false, true)), READ | EXECUTE | XAREAD | XALIST);
-        assert_eq!(granted(file, rights(false, true, false)), MODIFY | EXTEND | XAWRITE);
+        assert_eq!(
+            granted(file, rights(true, false, true)),
+            READ | EXECUTE | XAREAD | XALIST
+        );
+        assert_eq!(
+            granted(file, rights(false, true, false)),
+            MODIFY | EXTEND | XAWRITE
+        );
         assert_eq!((known(0), known(1), known(2)), (0x3f, 0x3f, 0x1ff));
         assert_eq!(meaningful(dir) & EXECUTE, 0);
         assert_eq!(meaningful(file) & (LOOKUP | DELETE), 0);

@@ -91,7 +91,7 @@ pub(super) async fn run(
         // The rest cannot be opened for fsync(2), their directory can.
         _ => settle(c, dir, &[&dir.file]).await?,
     }
-    out.put(&change_info(&dir.file, &created.dir))?;
+    out.put(&change_info(&created.dir))?;
     out.put(&setting.mask)?;
     let place = beside(dir, file);
     c.set_current(place);

@@ -25,6 +25,6 @@ pub(super) async fn run(
     let linked = vfs.link(&dir.cred, &file.file, &dir.file, &name).await;
     linked.result?;
     settle(c, dir, &[&dir.file, &file.file]).await?;
-    out.put(&change_info(&dir.file, &linked.dir))?;
+    out.put(&change_info(&linked.dir))?;
     Ok(())
 }

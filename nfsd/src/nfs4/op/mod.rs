@@ -1,10 +1,24 @@
 //! The operations of NFS version 4: their table, and what is the same for all.
 
+mod access;
+mod create;
+mod getattr;
 mod getfh;
+mod link;
+mod lookup;
+mod lookupp;
+mod nverify;
 mod putfh;
+mod putpubfh;
 mod putrootfh;
+mod readdir;
+mod readlink;
+mod remove;
+mod rename;
 mod restorefh;
 mod savefh;
+mod setattr;
+mod verify;
 
 use bitflags::bitflags;
 
@@ -94,11 +108,25 @@ macro_rules! ops {
 }
 
 ops! {
+    small Access access 8;
+    large Create create 48 MODIFIES;
+    small Getattr getattr 0;
     small Getfh getfh 132;
+    large Link link 20 MODIFIES;
+    small Lookup lookup 0;
+    large Lookupp lookupp 0;
+    large Nverify nverify 0;
     small Putfh putfh 0;
-    small Putrootfh putrootfh 0;
+    large Putpubfh putpubfh 0;
+    large Putrootfh putrootfh 0;
+    large Readdir readdir 0;
+    large Readlink readlink 0;
+    large Remove remove 20 MODIFIES;
+    large Rename rename 40 MODIFIES;
     small Restorefh restorefh 0;
     small Savefh savefh 0;
+    large Setattr setattr 16 MODIFIES FAIL_BODY;
+    large Verify verify 0;
 }
 
 /// Runs the operation of this number and appends number, status and results.

@@ -28,9 +28,6 @@ xdr_struct! {
 
 /// Bytes of the results beside the entries: verifier, end of the list, eof.
 const FRAME: usize = 8 + 4 + 4;
-/// Cookies 1 and 2 are for entries a version 4 directory does not have (RFC 8881 18.23.3).
-const COOKIE_MIN: u64 = 3;
-const _: () = assert!(COOKIE_MIN == 3);
 
 pub(super) async fn run(
     c: &mut Compound<'_>,
@@ -40,6 +37,7 @@ pub(super) async fn run(
     if args.attr_request.has(bit::TIME_ACCESS_SET) || args.attr_request.has(bit::TIME_MODIFY_SET) {
         return Err(Nfsstat4::Inval);
     }
+    // For entries a version 4 directory does not have (RFC 8881 18.23.3).
     if matches!(args.cookie, 1 | 2) {
         return Err(Nfsstat4::BadCookie);
     }
@@ -64,7 +62,14 @@ async fn list(
     let vfs = &c.cx.server.vfs;
     let bytes = limit.min(c.cx.server.io_max as usize);
     let plus = !args.attr_request.and(&attr::readable(c.minor)).is_empty();
-    let listed = vfs.readdir(&dir.cred, &dir.file, args.cookie, args.cookieverf, bytes, plus);
+    let listed = vfs.readdir(
+        &dir.cred,
+        &dir.file,
+        args.cookie,
+        args.cookieverf,
+        bytes,
+        plus,
+    );
     let page = listed.await.result?;
     let asked = args.attr_request;
     let mut values = attr::shared(c, dir, &asked).await?;
@@ -96,10 +101,14 @@ async fn put_entry(
         && c.plain(dir, handle, attr)
     {
         known(c, dir, handle, attr, asked, values)?;
-        return Ok(entries.put(entry.cookie, &entry.name, |enc| attr::encode(asked, values, enc)));
+        return Ok(entries.put(entry.cookie, &entry.name, |enc| {
+            attr::encode(asked, values, enc)
+        }));
     }
     if asked.and(&attr::readable(c.minor)).is_empty() {
-        return Ok(entries.put(entry.cookie, &entry.name, |enc| attr::encode(asked, values, enc)));
+        return Ok(entries.put(entry.cookie, &entry.name, |enc| {
+            attr::encode(asked, values, enc)
+        }));
     }
     // A mount point, another export's root, or something to be looked at as the caller.
     let name = vfs::Name::new(&entry.name)?;
@@ -138,7 +147,6 @@ fn known(
     values: &mut Values,
 ) -> Result<(), Nfsstat4> {
     values.attr = *attr;
-    values.change = c.change_by_handle(dir, handle, attr);
     values.mounted_on = attr.fileid;
     values.fsid = (dir.file.mount.fsid_of(attr), 0);
     if asked.has(bit::FILEHANDLE) {

@@ -18,6 +18,6 @@ pub(super) async fn run(
     let changed = vfs.remove_any(&dir.cred, &dir.file, &name).await;
     changed.result?;
     settle(c, dir, &[&dir.file]).await?;
-    out.put(&change_info(&dir.file, &changed.wcc))?;
+    out.put(&change_info(&changed.wcc))?;
     Ok(())
 }

@@ -33,7 +33,9 @@ pub(super) async fn run(
         return Err(Nfsstat4::Xdev);
     }
     let vfs = &c.cx.server.vfs;
-    let renamed = vfs.rename(&from.cred, &from.file, &old, &to.file, &new).await;
+    let renamed = vfs
+        .rename(&from.cred, &from.file, &old, &to.file, &new)
+        .await;
     renamed.result.map_err(|e| match e {
         // The target is a directory with something in it (RFC 8881 18.26.4).
         vfs::Errno::ENOTEMPTY => Nfsstat4::Exist,
@@ -46,7 +48,7 @@ pub(super) async fn run(
     } else {
         settle(c, from, &[&to.file, &from.file]).await?;
     }
-    out.put(&change_info(&from.file, &renamed.from))?;
-    out.put(&change_info(&to.file, &renamed.to))?;
+    out.put(&change_info(&renamed.from))?;
+    out.put(&change_info(&renamed.to))?;
     Ok(())
 }

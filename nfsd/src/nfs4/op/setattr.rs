@@ -42,7 +42,9 @@ async fn set(c: &Compound<'_>, args: &SetattrArgs<'_>) -> Result<Setting, Nfssta
             _ => return Err(Nfsstat4::Inval),
         }
     }
-    let changed = vfs.setattr(&object.cred, &object.file, &setting.set, None).await;
+    let changed = vfs
+        .setattr(&object.cred, &object.file, &setting.set, None)
+        .await;
     changed.result?;
     settle(c, object, &[&object.file]).await?;
     Ok(setting)
