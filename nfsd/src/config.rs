@@ -46,6 +46,25 @@ impl IoPolicy {
     }
 }
 
+/// How NFSv4 writes the owners of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idmapping {
+    /// As numbers.
+    Numeric,
+    /// As `name@domain`.
+    Names,
+}
+
+impl Idmapping {
+    /// As written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Idmapping::Numeric => "numeric",
+            Idmapping::Names => "names",
+        }
+    }
+}
+
 /// Form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -146,6 +165,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Look up groups on the server.
     pub manage_gids: bool,
+    /// How NFSv4 writes the owners of files.
+    pub idmap: Idmapping,
+    /// Domain of the owners' names; that of this machine's name where there is none.
+    pub idmap_domain: Option<String>,
     /// Register with rpcbind.
     pub rpcbind: bool,
     /// Answer portmapper calls.
@@ -173,6 +196,8 @@ impl Config {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             manage_gids: false,
+            idmap: Idmapping::Numeric,
+            idmap_domain: None,
             rpcbind: false,
             portmapper: false,
             limits: Limits::for_memory(memory),

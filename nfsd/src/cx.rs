@@ -2,10 +2,10 @@
 //! file under a squashed identity.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use vfs::uring::{Buf, Slice};
 use vfs::{Cred, File, KernelHandle, Mount, exec};
@@ -14,6 +14,7 @@ use crate::export::client::Peer;
 use crate::export::options::{Options, Sec};
 use crate::export::squash::{Caller, squash};
 use crate::export::{Access, ExportTable};
+use crate::exported::Exported;
 use crate::fh::FileHandle;
 use crate::nfs3::status::{Nfsstat3, from_errno};
 use crate::rpc::auth::{Identity, Unix};
@@ -87,6 +88,8 @@ pub struct Client {
     pub addr: SocketAddr,
     grant: RefCell<Option<Grant>>,
     mapped: RefCell<Option<Mapped>>,
+    /// The exports it may use, of one generation of them.
+    usable: RefCell<Option<(u64, Rc<HashSet<u32>>)>>,
 }
 
 impl Client {
@@ -97,6 +100,7 @@ impl Client {
             addr,
             grant: RefCell::default(),
             mapped: RefCell::default(),
+            usable: RefCell::default(),
         })
     }
 }
@@ -139,21 +143,43 @@ impl Cx {
             .key
             .open(wire)
             .map_err(|_| Nfsstat3::Badhandle)?;
-        let options = self.options(parts.export).await?;
+        self.open_parts(parts.export, parts.fsid, parts.handle)
+            .await
+    }
+
+    /// As [`Cx::open`], from the parts of a handle.
+    ///
+    /// # Errors
+    /// As [`Cx::open`], but for `BADHANDLE`.
+    pub async fn open_parts(
+        &self,
+        export: u32,
+        fsid: u64,
+        handle: KernelHandle,
+    ) -> Result<Opened, Nfsstat3> {
+        let options = self.options(export).await?;
         self.admit(&options)?;
         let mount = self
             .server
-            .mount_of(parts.export, parts.fsid, options.crossmnt())
+            .mount_of(export, fsid, options.crossmnt())
             .ok_or(Nfsstat3::Stale)?;
-        let file = self.server.vfs.file(&mount, parts.handle).await;
+        let file = self.server.vfs.file(&mount, handle).await;
         let file = file.map_err(|e| from_errno(e.0))?;
         let cred = self.cred(&options).await;
         Ok(Opened {
             file,
             cred,
             options,
-            export: parts.export,
+            export,
         })
+    }
+
+    /// The flavor of the request, as exports name it (`sec=`).
+    pub fn flavor(&self) -> Sec {
+        match self.identity {
+            Identity::None => Sec::NONE,
+            Identity::Unix(_) => Sec::SYS,
+        }
     }
 
     /// Port and flavor (exports(5) `secure`, `sec=`).
@@ -161,12 +187,9 @@ impl Cx {
     /// # Errors
     /// `ACCES`.
     pub fn admit(&self, options: &Options) -> Result<(), Nfsstat3> {
-        let flavor = match self.identity {
-            Identity::None => Sec::NONE,
-            Identity::Unix(_) => Sec::SYS,
-        };
         // AUTH_NONE is admitted as the anonymous user only where the export says so.
-        let ok = options.sec.contains(flavor) && options.port_allowed(self.client.addr.port());
+        let ok =
+            options.sec.contains(self.flavor()) && options.port_allowed(self.client.addr.port());
         if ok { Ok(()) } else { Err(Nfsstat3::Acces) }
     }
 
@@ -175,14 +198,16 @@ impl Cx {
     /// # Errors
     /// `STALE` for an export that is gone, `ACCES` for a client it does not name.
     pub async fn options(&self, export: u32) -> Result<Arc<Options>, Nfsstat3> {
-        let generation = self.server.generation.load(Ordering::Acquire);
+        let exported = self.server.exported.load();
+        let generation = exported.generation;
         if let Some(grant) = &*self.client.grant.borrow()
             && grant.generation == generation
             && grant.export == export
         {
             return Ok(grant.options.clone());
         }
-        let table = self.server.exports.load_full();
+        let table = exported.table.clone();
+        drop(exported);
         if table.get(export).is_none() {
             return Err(Nfsstat3::Stale);
         }
@@ -223,7 +248,32 @@ impl Cx {
 
     /// The exports in force.
     pub fn exports(&self) -> Arc<ExportTable> {
-        self.server.exports.load_full()
+        self.server.exported.load().table.clone()
+    }
+
+    /// The exports this client may use, for what NFSv4 shows of the pseudo file system and at junctions
+    /// ([`crate::nfs4::pseudo::Allowed`]). Belongs to `exported`, which the caller goes on with.
+    ///
+    /// # Errors
+    /// `JUKEBOX` while the client's name is looked up.
+    pub async fn usable(&self, exported: &Exported) -> Result<Rc<HashSet<u32>>, Nfsstat3> {
+        if let Some((generation, usable)) = &*self.client.usable.borrow()
+            && *generation == exported.generation
+        {
+            return Ok(usable.clone());
+        }
+        let ids = |peer: &Peer<'_>| {
+            let exports = exported.table.visible_to(peer)?;
+            Some(
+                exports
+                    .iter()
+                    .map(|export| export.id)
+                    .collect::<HashSet<u32>>(),
+            )
+        };
+        let usable = Rc::new(self.with_peer(ids).await.ok_or(Nfsstat3::Jukebox)?);
+        *self.client.usable.borrow_mut() = Some((exported.generation, Rc::clone(&usable)));
+        Ok(usable)
     }
 
     async fn cred(&self, options: &Arc<Options>) -> Cred {

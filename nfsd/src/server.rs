@@ -1,9 +1,8 @@
 //! What all workers of a running server share, and the server's life from start to drain.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -17,30 +16,32 @@ use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_com
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};
+use crate::exported::Exported;
 use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
+use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
-use crate::{metrics, roots, worker};
+use crate::{metrics, worker};
 
 /// Shared by all workers.
 pub struct Shared {
     /// Files, mounts, the write verifier.
     pub vfs: Arc<Vfs>,
     /// Exports in force; requests keep what they matched.
-    pub exports: ArcSwap<ExportTable>,
-    /// Grows with every change of `exports`.
-    pub generation: AtomicU64,
-    /// Root directory of each export.
-    pub roots: ArcSwap<HashMap<u32, Root>>,
+    pub exported: ArcSwap<Exported>,
+    /// One reload at a time.
+    pub reloading: Mutex<()>,
     /// Seals file handles.
     pub key: HandleKey,
     /// Host names of peers.
     pub names: Names,
     /// Server-side groups (`manage_gids`).
     pub groups: Option<Groups>,
+    /// Owners as NFSv4 writes them.
+    pub idmap: Idmap,
     /// Duplicate request cache.
     pub drc: Arc<Drc>,
     /// Most bytes of one READ or WRITE.
@@ -73,7 +74,7 @@ pub struct Root {
 impl Shared {
     /// The mount a handle of an export leads to: the export's own, or with `crossmnt` one below it.
     pub fn mount_of(&self, export: u32, fsid: u64, crossmnt: bool) -> Option<Arc<Mount>> {
-        match self.roots.load().get(&export) {
+        match self.exported.load().roots.get(&export) {
             Some(root) if root.mount.fsid == fsid => Some(root.mount.clone()),
             Some(_) if crossmnt => self.vfs.crossed(fsid),
             _ => None,
@@ -82,7 +83,7 @@ impl Shared {
 
     /// Where an export begins.
     pub fn root_of(&self, export: u32) -> Option<Root> {
-        self.roots.load().get(&export).cloned()
+        self.exported.load().roots.get(&export).cloned()
     }
 
     /// Puts a new table of exports in force. Requests in flight keep what they matched.
@@ -90,19 +91,23 @@ impl Shared {
     /// # Errors
     /// The findings, when an export cannot be served; the old table stays in force.
     pub fn replace_exports(&self, table: ExportTable) -> Result<String, String> {
+        let _alone = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut found = Findings::new();
-        let roots = roots::open(&self.vfs, &table, &self.key, &mut found);
+        let count = table.exports().len();
+        let now = exec::wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_nanos() as u64);
+        let old = self.exported.load_full();
+        let new = Arc::new(old.next(&self.vfs, table, &self.key, now, &mut found));
         if found.has_errors() {
             return Err(found.to_string());
         }
-        let count = table.exports().len();
-        self.roots.store(Arc::new(roots));
-        self.exports.store(Arc::new(table));
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        let kept = self.roots.load_full();
+        self.exported.store(new.clone());
         self.vfs.retain_mounts(|m| {
-            kept.values()
-                .any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
+            let mut roots = new.roots.values();
+            roots.any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
         });
         let warnings = if found.is_empty() {
             String::new()
@@ -186,15 +191,19 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
             open_files: config.limits.open_files as usize,
             verifier_seed: random_u64(),
         }),
-        exports: ArcSwap::default(),
-        generation: AtomicU64::new(1),
-        roots: ArcSwap::default(),
+        exported: ArcSwap::default(),
+        reloading: Mutex::default(),
         key,
         names: step(
             "starting name lookups",
             Names::start(Arc::new(SystemResolver)),
         )?,
         groups: config.manage_gids.then(Groups::default),
+        idmap: Idmap::new(
+            config.idmap,
+            config.idmap_domain.clone(),
+            Arc::new(SystemAccounts),
+        ),
         drc: Drc::new(crate::rpc::drc::Limits::default()),
         io_max: 1 << 20,
         port: listening
@@ -332,7 +341,7 @@ fn announce(shared: &Shared, addresses: &[std::net::SocketAddr]) {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
     let mut out = std::io::stdout().lock();
-    for export in shared.exports.load().exports() {
+    for export in shared.exported.load().table.exports() {
         for address in addresses.iter().filter(|a| a.port() != PORTMAPPER_PORT) {
             let _ = writeln!(out, "{}", mount_command(*address, &host, &export.path));
         }

@@ -1,7 +1,7 @@
 //! Every setting of the daemon in one table, from which reading, checking, command line and reference come.
 
 use super::value::{parse_size, parse_time, show_size, show_time};
-use super::{Config, InlineExports, IoPolicy, LogFormat};
+use super::{Config, Idmapping, InlineExports, IoPolicy, LogFormat};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub(super) enum Field {
     Time(u64, u64, fn(&mut Config) -> &mut Duration),
     Dir(fn(&mut Config) -> &mut PathBuf),
     Policy,
+    Idmap,
+    Domain,
     Filter,
     Format,
     Listen,
@@ -62,6 +64,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("log", Field::Filter, "What is logged: LEVEL or TARGET=LEVEL, comma separated.\nLevels: off, error, warn, info, debug, trace."),
     setting("log_format", Field::Format, "\"text\" or \"json\", one line an event."),
     setting("manage_gids", Bool(|c| &mut c.manage_gids), "Look up the groups of a user here instead of believing the client (which can send 16)."),
+    setting("idmap", Field::Idmap,
+        "Owners of files as NFSv4 sends them: \"numeric\", or \"names\" (USER@DOMAIN, from this machine's databases).\nBoth are understood."),
+    setting("idmap_domain", Field::Domain, "DOMAIN of those names; without it the domain of this machine's name."),
     setting("rpcbind", Bool(|c| &mut c.rpcbind), "Register with the rpcbind running on this machine."),
     setting("portmapper", Bool(|c| &mut c.portmapper), "Answer portmapper calls on the port of NFS, for clients that ask there."),
     setting("limits.connections", Count(1, 1_000_000, |c| &mut c.limits.connections), "Open connections; further ones are closed at once."),
@@ -195,6 +200,13 @@ impl Setting {
                     &[("ring", IoPolicy::Ring), ("adaptive", IoPolicy::Adaptive)],
                 )?
             }
+            Field::Idmap => {
+                config.idmap = read_word(
+                    input,
+                    &[("numeric", Idmapping::Numeric), ("names", Idmapping::Names)],
+                )?
+            }
+            Field::Domain => config.idmap_domain = Some(read_domain(input)?),
             Field::Format => {
                 config.log_format = read_word(
                     input,
@@ -232,6 +244,8 @@ impl Setting {
             Time(_, _, at) => quoted(&show_time(*at(&mut config))),
             Dir(at) => quoted(&at(&mut config).to_string_lossy()),
             Field::Policy => quoted(config.io_policy.name()),
+            Field::Idmap => quoted(config.idmap.name()),
+            Field::Domain => quoted(&config.idmap_domain?),
             Field::Format => quoted(config.log_format.name()),
             Field::Filter => quoted(&config.log),
             Field::Listen => {
@@ -283,6 +297,17 @@ fn read_path(input: &Input<'_>, name: &str) -> Result<PathBuf, Problem> {
         return problem("not an absolute path", format!("write {name} = \"/PATH\""));
     }
     Ok(PathBuf::from(text))
+}
+
+/// A DNS domain name, or what looks like one.
+fn read_domain(input: &Input<'_>) -> Result<String, Problem> {
+    let example = "idmap_domain = \"example.org\"";
+    let text = input.text(example)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if text.is_empty() || text.len() > crate::nfs4::idmap::DOMAIN_MAX || !text.bytes().all(plain) {
+        return problem("not a domain name", format!("write {example}"));
+    }
+    Ok(text.to_owned())
 }
 
 /// One `ADDRESS:PORT`. Port 0 lets the system choose.

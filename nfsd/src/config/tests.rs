@@ -54,6 +54,8 @@ runtime_dir = "/r"
 log = "warn,nfsd::rpc=debug"
 log_format = "json"
 manage_gids = true
+idmap = "names"
+idmap_domain = "Example.org"
 rpcbind = true
 portmapper = true
 [limits]
@@ -91,6 +93,10 @@ drain = "0s"
     );
     assert_eq!(config.log, "warn,nfsd::rpc=debug");
     assert!(config.manage_gids && config.rpcbind && config.portmapper);
+    assert_eq!(
+        (config.idmap, config.idmap_domain.as_deref()),
+        (Idmapping::Names, Some("Example.org"))
+    );
     let limits = Limits {
         connections: 100,
         connections_per_client: 10,

@@ -2,11 +2,14 @@
 
 pub mod attr;
 pub mod compound;
+pub mod idmap;
 pub mod op;
+pub mod pseudo;
 mod reply;
 pub mod state;
 pub mod status;
 pub mod types;
+mod walk;
 
 use crate::xdr::xdr_enum;
 

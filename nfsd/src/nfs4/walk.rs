@@ -24,7 +24,9 @@ impl Compound<'_> {
     pub async fn open(&self, wire: &[u8]) -> Result<Place, Nfsstat4> {
         match self.cx.server.key.open_any(wire) {
             Ok(Handle::File(parts)) => {
-                let opened = self.open_parts(parts.export, parts.fsid, parts.handle).await?;
+                let opened = self
+                    .open_parts(parts.export, parts.fsid, parts.handle)
+                    .await?;
                 Ok(Place::File(opened))
             }
             Ok(Handle::Pseudo(node)) => self.open_pseudo(node).await,
@@ -53,7 +55,10 @@ impl Compound<'_> {
     async fn open_pseudo(&self, node: u64) -> Result<Place, Nfsstat4> {
         let exported = self.cx.server.exported.load_full();
         let usable = self.cx.usable(&exported).await?;
-        if exported.pseudo.visible(node, &|export| usable.contains(&export)) {
+        if exported
+            .pseudo
+            .visible(node, &|export| usable.contains(&export))
+        {
             Ok(Place::Pseudo(node))
         } else {
             Err(Nfsstat4::Stale)
@@ -121,7 +126,9 @@ impl Compound<'_> {
         let found = self.cx.server.vfs.lookup(&dir.cred, &dir.file, name).await;
         let (file, attr) = found.result?;
         if attr.kind == FileKind::Directory {
-            let crossing = self.crossing(dir.export, file.mount.fsid, &file.handle).await?;
+            let crossing = self
+                .crossing(dir.export, file.mount.fsid, &file.handle)
+                .await?;
             match crossing {
                 Crossing::Stay => {}
                 Crossing::Into(export) => {
@@ -162,7 +169,9 @@ impl Compound<'_> {
             Place::Pseudo(node) => {
                 let exported = self.cx.server.exported.load_full();
                 let usable = self.cx.usable(&exported).await?;
-                let above = exported.pseudo.parent(*node, &|export| usable.contains(&export));
+                let above = exported
+                    .pseudo
+                    .parent(*node, &|export| usable.contains(&export));
                 self.enter(above.ok_or(Nfsstat4::Noent)?).await
             }
             Place::File(dir) => self.parent_of(dir.clone()).await,
@@ -185,7 +194,12 @@ impl Compound<'_> {
             }
         }
         let dotdot = Name::new(b"..")?;
-        let above = self.cx.server.vfs.lookup(&dir.cred, &dir.file, &dotdot).await;
+        let above = self
+            .cx
+            .server
+            .vfs
+            .lookup(&dir.cred, &dir.file, &dotdot)
+            .await;
         let (file, _) = above.result?;
         Ok(beside(&dir, file))
     }

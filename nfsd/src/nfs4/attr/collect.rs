@@ -1,11 +1,12 @@
 //! Where the values of attributes come from.
 
-use vfs::{Attr, FileKind, StatFs, Time};
+use vfs::{Attr, FileKind, StatFs, Time, exec};
 
 use super::{Values, bit};
 use crate::cx::Opened;
-use crate::fh::FileHandle;
 use crate::nfs4::compound::{Compound, Place};
+use crate::nfs4::idmap::{Owner, Who};
+use crate::nfs4::pseudo;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Bitmap4;
 
@@ -28,7 +29,7 @@ pub async fn collect(c: &Compound<'_>, place: &Place, asked: &Bitmap4) -> Result
             let attr = c.cx.server.vfs.getattr(&opened.file).await?;
             of_file(c, opened, attr, asked).await
         }
-        Place::Pseudo(node) => of_pseudo(c, *node),
+        Place::Pseudo(node) => Ok(of_pseudo(c, *node)),
     }
 }
 
@@ -52,20 +53,36 @@ async fn of_file(
         true => None,
         false => Some(vfs.statfs(&opened.file).await?),
     };
+    let mounted_on = match asked.has(bit::MOUNTED_ON_FILEID) {
+        true => c.mounted_on(opened).await?.unwrap_or(attr.fileid),
+        false => attr.fileid,
+    };
     Ok(Values {
         minor: c.minor,
         attr,
         fsid: (opened.file.mount.fsid_of(&attr), 0),
         fh: c.cx.fh(opened, &opened.file)?,
-        mounted_on: attr.fileid,
+        mounted_on,
         space,
         limits: vfs.limits(&opened.file),
         io_max: c.cx.server.io_max,
         lease: lease(c),
-        owners: [None, None],
+        owners: owners(c, &attr).await,
         quota: None,
         xattrs: true,
     })
+}
+
+/// `owner` and `owner_group`.
+pub async fn owners(c: &Compound<'_>, attr: &Attr) -> [Owner; 2] {
+    let idmap = &c.cx.server.idmap;
+    let now = exec::now();
+    let both = idmap.owner_now(Who::User, attr.uid, now);
+    if let (Some(user), Some(group)) = (both, idmap.owner_now(Who::Group, attr.gid, now)) {
+        return [user, group];
+    }
+    let user = idmap.owner(Who::User, attr.uid).await;
+    [user, idmap.owner(Who::Group, attr.gid).await]
 }
 
 fn lease(c: &Compound<'_>) -> u32 {
@@ -74,10 +91,12 @@ fn lease(c: &Compound<'_>) -> u32 {
 }
 
 /// A directory of the pseudo file system: everybody may list and search it, nobody changes it.
-///
-/// # Errors
-/// `STALE` for a node that is gone.
-pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Result<Values, Nfsstat4> {
+pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Values {
+    let change = c.cx.server.exported.load().pseudo.change();
+    let since = Time {
+        sec: (change / 1_000_000_000) as i64,
+        nsec: (change % 1_000_000_000) as u32,
+    };
     let attr = Attr {
         kind: FileKind::Directory,
         mode: 0o555,
@@ -90,12 +109,12 @@ pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Result<Values, Nfsstat4> {
         dev: (0, 0),
         fileid: node,
         blksize: 4096,
-        atime: Time::default(),
-        mtime: Time::default(),
-        ctime: Time::default(),
+        atime: since,
+        mtime: since,
+        ctime: since,
         btime: None,
         mount_root: false,
-        change: 0,
+        change,
     };
     let none = StatFs {
         total: 0,
@@ -105,18 +124,18 @@ pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Result<Values, Nfsstat4> {
         files_free: 0,
         files_avail: 0,
     };
-    Ok(Values {
+    Values {
         minor: c.minor,
         attr,
-        fsid: (0, 0),
-        fh: FileHandle::new(),
+        fsid: pseudo::FSID,
+        fh: c.cx.server.key.seal_pseudo(node),
         mounted_on: node,
         space: Some(none),
         limits: vfs::Limits::default(),
         io_max: c.cx.server.io_max,
         lease: lease(c),
-        owners: [None, None],
+        owners: [Owner::Number(0), Owner::Number(0)],
         quota: None,
         xattrs: false,
-    })
+    }
 }

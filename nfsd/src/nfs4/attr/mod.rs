@@ -8,10 +8,11 @@ use vfs::{Attr, Limits, StatFs, Time};
 
 use super::types::{Bitmap4, NfsFh4, NfsFtype4};
 use crate::fh::FileHandle;
+use crate::nfs4::idmap::Owner;
 use crate::nfs4::status::Nfsstat4;
 use crate::xdr::{Enc, Encode as _, Result, XdrError};
 
-pub use collect::{collect, of_pseudo, shared};
+pub use collect::{collect, owners, shared};
 pub use set::{Setting, setting};
 
 /// Whose attributes, and everything their values come from.
@@ -34,16 +35,13 @@ pub struct Values {
     pub io_max: u32,
     /// `lease_time`, seconds.
     pub lease: u32,
-    /// `owner` and `owner_group`, if asked for.
-    pub owners: [Option<Owner>; 2],
+    /// `owner` and `owner_group`.
+    pub owners: [Owner; 2],
     /// Owners' quota in bytes, if asked for and there is any.
     pub quota: Option<Quota>,
     /// Extended attributes of users can be stored.
     pub xattrs: bool,
 }
-
-/// An owner or a group as a string.
-pub type Owner = std::sync::Arc<[u8]>;
 
 /// `quota_*` in bytes (RFC 8881 5.8.2.28 to 30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +123,8 @@ attrs! {
     33 MODE 0 Both |v, e| e.u32(v.attr.mode);
     34 NO_TRUNC 0 Get |v, e| e.bool(v.limits.no_trunc);
     35 NUMLINKS 0 Get |v, e| e.u32(v.attr.nlink);
-    36 OWNER 0 Both |v, e| put_owner(v.owners[0].as_ref(), v.attr.uid, e);
-    37 OWNER_GROUP 0 Both |v, e| put_owner(v.owners[1].as_ref(), v.attr.gid, e);
+    36 OWNER 0 Both |v, e| put_owner(&v.owners[0], e);
+    37 OWNER_GROUP 0 Both |v, e| put_owner(&v.owners[1], e);
     38 QUOTA_AVAIL_HARD 0 Get |v, e| e.u64(v.quota.map_or(0, |q| q.avail_hard));
     39 QUOTA_AVAIL_SOFT 0 Get |v, e| e.u64(v.quota.map_or(0, |q| q.avail_soft));
     40 QUOTA_USED 0 Get |v, e| e.u64(v.quota.map_or(0, |q| q.used));
@@ -220,22 +218,9 @@ fn put_time(time: Time, enc: &mut Enc<'_>) -> Result<()> {
     enc.u32(time.nsec)
 }
 
-/// A name, or else the number in digits (RFC 8881 5.9).
-fn put_owner(name: Option<&Owner>, id: u32, enc: &mut Enc<'_>) -> Result<()> {
-    if let Some(name) = name {
-        return enc.opaque(name);
-    }
-    let mut digits = [0; 10];
-    let mut at = digits.len();
-    let mut rest = id;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            return enc.opaque(&digits[at..]);
-        }
-    }
+/// A name or a number in digits (RFC 8881 5.9).
+fn put_owner(owner: &Owner, enc: &mut Enc<'_>) -> Result<()> {
+    enc.opaque(owner.bytes(&mut [0; 10]))
 }
 
 /// Appends a `fattr4`: what of `asked` there is (RFC 8881 18.7.3).

@@ -4,6 +4,7 @@ use vfs::{SetAttr, SetTime, Time};
 
 use super::{bit, readable, settable};
 use crate::nfs4::compound::Compound;
+use crate::nfs4::idmap::{Unmapped, Who};
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Bitmap4, Fattr4};
 use crate::xdr::{Dec, XdrError};
@@ -42,8 +43,8 @@ pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nf
         match number {
             bit::SIZE => set.size = Some(dec.u64()?),
             bit::MODE => set.mode = Some(mode(dec.u32()?)?),
-            bit::OWNER => set.uid = Some(owner(dec.opaque(OWNER_MAX)?)?),
-            bit::OWNER_GROUP => set.gid = Some(owner(dec.opaque(OWNER_MAX)?)?),
+            bit::OWNER => set.uid = Some(owner(c, Who::User, dec.opaque(OWNER_MAX)?).await?),
+            bit::OWNER_GROUP => set.gid = Some(owner(c, Who::Group, dec.opaque(OWNER_MAX)?).await?),
             bit::TIME_ACCESS_SET => set.atime = settime(&mut dec)?,
             bit::TIME_MODIFY_SET => set.mtime = settime(&mut dec)?,
             _ => return Err(Nfsstat4::Attrnotsupp),
@@ -77,11 +78,10 @@ fn settime(dec: &mut Dec<'_>) -> Result<SetTime, Nfsstat4> {
     }
 }
 
-/// A number in digits is the id itself (RFC 8881 5.9).
-fn owner(name: &[u8]) -> Result<u32, Nfsstat4> {
-    let digits = std::str::from_utf8(name).map_err(|_| Nfsstat4::Badowner)?;
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Nfsstat4::Badowner);
-    }
-    digits.parse().map_err(|_| Nfsstat4::Badowner)
+async fn owner(c: &Compound<'_>, who: Who, name: &[u8]) -> Result<u32, Nfsstat4> {
+    let id = c.cx.server.idmap.id(who, name).await;
+    id.map_err(|why| match why {
+        Unmapped::BadOwner => Nfsstat4::Badowner,
+        Unmapped::Later => Nfsstat4::Delay,
+    })
 }

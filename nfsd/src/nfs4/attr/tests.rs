@@ -33,7 +33,7 @@ fn values(minor: u32) -> Values {
         limits: Limits::default(),
         io_max: 1 << 20,
         lease: 90,
-        owners: [None, None],
+        owners: [Owner::Number(1000), Owner::Number(4_294_967_294)],
         quota: None,
         xattrs: true,
     }

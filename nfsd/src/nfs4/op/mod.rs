@@ -1,24 +1,26 @@
 //! The operations of NFS version 4: their table, and what is the same for all.
 
-mod access;
-mod create;
-mod getattr;
-mod getfh;
-mod link;
-mod lookup;
-mod lookupp;
-mod nverify;
-mod putfh;
-mod putpubfh;
-mod putrootfh;
-mod readdir;
-mod readlink;
-mod remove;
-mod rename;
-mod restorefh;
-mod savefh;
-mod setattr;
-mod verify;
+pub mod access;
+pub mod create;
+pub mod getattr;
+pub mod getfh;
+pub mod link;
+pub mod lookup;
+pub mod lookupp;
+pub mod nverify;
+pub mod putfh;
+pub mod putpubfh;
+pub mod putrootfh;
+pub mod readdir;
+pub mod readlink;
+pub mod remove;
+pub mod rename;
+pub mod restorefh;
+pub mod savefh;
+pub mod secinfo;
+pub mod secinfo_no_name;
+pub mod setattr;
+pub mod verify;
 
 use bitflags::bitflags;
 
@@ -125,8 +127,10 @@ ops! {
     large Rename rename 40 MODIFIES;
     small Restorefh restorefh 0;
     small Savefh savefh 0;
+    large Secinfo secinfo 0;
     large Setattr setattr 16 MODIFIES FAIL_BODY;
     large Verify verify 0;
+    large SecinfoNoName secinfo_no_name 0;
 }
 
 /// Runs the operation of this number and appends number, status and results.

@@ -98,9 +98,10 @@ async fn put_entry(
     entries: &mut Entries<'_>,
 ) -> Result<bool, Nfsstat4> {
     if let Some((handle, attr)) = &entry.node
-        && c.plain(dir, handle, attr)
+        && (attr.kind != vfs::FileKind::Directory
+            || c.plain(dir.export, dir.file.mount.fsid, handle))
     {
-        known(c, dir, handle, attr, asked, values)?;
+        known(c, dir, handle, attr, asked, values).await?;
         return Ok(entries.put(entry.cookie, &entry.name, |enc| {
             attr::encode(asked, values, enc)
         }));
@@ -138,7 +139,7 @@ async fn elsewhere(
 }
 
 /// Values of an entry whose attributes came with the page.
-fn known(
+async fn known(
     c: &Compound<'_>,
     dir: &Opened,
     handle: &KernelHandle,
@@ -147,6 +148,7 @@ fn known(
     values: &mut Values,
 ) -> Result<(), Nfsstat4> {
     values.attr = *attr;
+    values.owners = attr::owners(c, attr).await;
     values.mounted_on = attr.fileid;
     values.fsid = (dir.file.mount.fsid_of(attr), 0);
     if asked.has(bit::FILEHANDLE) {

@@ -65,6 +65,9 @@ mod tests {
             out.bytes
         };
         assert_eq!(wire(Sec::SYS), [0, 0, 0, 1, 0, 0, 0, 1]);
-        assert_eq!(wire(Sec::SYS | Sec::NONE), [0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(
+            wire(Sec::SYS | Sec::NONE),
+            [0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0]
+        );
     }
 }
