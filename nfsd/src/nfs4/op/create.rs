@@ -58,6 +58,22 @@ impl Encode for Createtype4<'_> {
     }
 }
 
+#[cfg(any(test, feature = "samples"))]
+impl<'a> crate::xdr::Sample<'a> for Createtype4<'a> {
+    fn sample(tape: &mut crate::xdr::Tape<'a>) -> Self {
+        use crate::xdr::Sample as S;
+        match tape.below(7) {
+            0 => Self::Symlink(S::sample(tape)),
+            1 => Self::Block(S::sample(tape), S::sample(tape)),
+            2 => Self::Char(S::sample(tape), S::sample(tape)),
+            3 => Self::Socket,
+            4 => Self::Fifo,
+            5 => Self::Directory,
+            _ => Self::Other(NfsFtype4::Reg.wire()),
+        }
+    }
+}
+
 crate::xdr::xdr_struct! {
     /// `CREATE4args`.
     pub struct CreateArgs<'a> {
