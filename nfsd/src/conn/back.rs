@@ -8,7 +8,7 @@
 //! wait as well; a request must not wait for them longer than the time-out of its call.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -29,10 +29,10 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     /// This worker's connections, by id.
-    static OPEN: RefCell<HashMap<u64, Weak<Conn>>> = RefCell::default();
+    static OPEN: RefCell<BTreeMap<u64, Weak<Conn>>> = RefCell::default();
 }
 
-/// This worker's connections.
+/// This worker's connections, oldest first.
 pub fn of_this_worker() -> Vec<Rc<Conn>> {
     OPEN.with_borrow(|open| open.values().filter_map(Weak::upgrade).collect())
 }
