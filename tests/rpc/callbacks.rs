@@ -248,10 +248,14 @@ fn queued_calls_are_bounded_and_end_with_the_connection() {
     let too_long = workers.call(here, &back, &vec![0; ARGS_MAX + 1], LONG);
     assert_eq!(end(&too_long), Err(CallError::TooLong));
     assert!(calls.iter().all(|call| call.try_recv().is_err()));
-    drop(peer);
+    // Half closed: what is queued stays so, but no replies will come.
+    let half = peer.stream().shutdown(Shutdown::Write);
+    half.expect("shutdown");
     for call in &calls {
         assert_eq!(end(call), Err(CallError::Closed));
     }
+    assert!(!back.is_open());
+    drop(peer);
     workers.wait_idle();
     workers.stop();
 }
