@@ -3,13 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use vfs::uring::{Buf, Slice};
 use vfs::{Cred, File, KernelHandle, Mount, exec};
 
+use crate::conn::BackConn;
 use crate::export::client::Peer;
 use crate::export::options::{Options, Sec};
 use crate::export::squash::{Caller, squash};
@@ -86,6 +87,8 @@ struct Mapped {
 pub struct Client {
     /// Its address, IPv4-mapped ones as IPv4.
     pub addr: SocketAddr,
+    /// The connection itself.
+    pub back: BackConn,
     grant: RefCell<Option<Grant>>,
     mapped: RefCell<Option<Mapped>>,
     /// The exports it may use, of one generation of them.
@@ -94,10 +97,18 @@ pub struct Client {
 
 impl Client {
     /// A peer nothing is known of yet.
-    pub fn new(addr: SocketAddr) -> Rc<Self> {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    pub fn new(addr: SocketAddr, back: BackConn) -> Rc<Self> {
+        let ip = addr.ip().to_canonical();
+        let addr = match addr {
+            // The scope is part of a link-local address.
+            SocketAddr::V6(v6) if ip.is_ipv6() => {
+                SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
+            }
+            _ => SocketAddr::new(ip, addr.port()),
+        };
         Rc::new(Client {
             addr,
+            back,
             grant: RefCell::default(),
             mapped: RefCell::default(),
             usable: RefCell::default(),
@@ -131,6 +142,11 @@ pub struct Opened {
 }
 
 impl Cx {
+    /// The connection the request came on, to call its client and to name it in sessions.
+    pub fn back(&self) -> BackConn {
+        self.client.back.clone()
+    }
+
     /// Opens a file handle for this caller.
     ///
     /// # Errors
