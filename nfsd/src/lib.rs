@@ -15,6 +15,7 @@ pub mod log;
 pub mod metrics;
 pub mod mount;
 pub mod nfs3;
+pub mod nfs4;
 pub mod request;
 pub mod roots;
 pub mod rpc;
