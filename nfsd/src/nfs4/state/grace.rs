@@ -247,7 +247,8 @@ impl Grace {
                 _ if !known.reclaimed => ending.drop.push(key.clone()),
                 // It may have more to reclaim, which others can get from now on.
                 Class::V41 => ending.distrust.push(key.clone()),
-                // 4.0 has no way to say that it has reclaimed all.
+                // 4.0 has no way to say that it has reclaimed all; who goes silent in the middle loses its lease, and
+                // with it the right to reclaim.
                 Class::V40 => {}
             }
         }
