@@ -205,6 +205,31 @@ fn faults_say_where_what_and_the_fix() {
             "2: error: timeouts.drain: not a usable time: \"30\"; fix: write a time from 0ms to 1h, such as \"10s\"",
         ),
         (
+            "log = \"inof\"",
+            "1: error: log: not a log level: \"inof\": \"\\\"inof\\\"\"; fix: did you mean \"info\"?",
+        ),
+        (
+            "exports = ''\nexports_file = \"/e\"",
+            "2: error: exports and exports_file contradict each other: \"exports_file\"; fix: keep one of the two",
+        ),
+        (
+            "[limits]\nconnections = 5\nconnections_per_client = 6",
+            "3: error: limits.connections_per_client is above limits.connections: \"6\"; fix: write at most 5, or raise limits.connections",
+        ),
+        (
+            "[limits]\nrecord_bytes = \"16MiB\"\nbuffers_bytes = \"32MiB\"",
+            "2: error: the buffers do not hold four of the longest requests: \"16MiB of 32MiB\"; fix: make limits.buffers_bytes at least four times limits.record_bytes",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(read(text).1, format!("ringnfs.toml:{expected}"), "{text}");
+    }
+}
+
+#[test]
+fn faults_of_recovery_settings() {
+    let cases = [
+        (
             "lease_time = 90",
             "1: error: lease_time: not a usable time: \"90\"; fix: write a time from 1s to 1h, such as \"90s\"",
         ),
@@ -223,22 +248,6 @@ fn faults_say_where_what_and_the_fix() {
         (
             "recovery_db = \"r.redb\"",
             "1: error: recovery_db: not an absolute path: \"\\\"r.redb\\\"\"; fix: write recovery_db = \"/PATH\"",
-        ),
-        (
-            "log = \"inof\"",
-            "1: error: log: not a log level: \"inof\": \"\\\"inof\\\"\"; fix: did you mean \"info\"?",
-        ),
-        (
-            "exports = ''\nexports_file = \"/e\"",
-            "2: error: exports and exports_file contradict each other: \"exports_file\"; fix: keep one of the two",
-        ),
-        (
-            "[limits]\nconnections = 5\nconnections_per_client = 6",
-            "3: error: limits.connections_per_client is above limits.connections: \"6\"; fix: write at most 5, or raise limits.connections",
-        ),
-        (
-            "[limits]\nrecord_bytes = \"16MiB\"\nbuffers_bytes = \"32MiB\"",
-            "2: error: the buffers do not hold four of the longest requests: \"16MiB of 32MiB\"; fix: make limits.buffers_bytes at least four times limits.record_bytes",
         ),
     ];
     for (text, expected) in cases {
