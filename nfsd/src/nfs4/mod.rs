@@ -5,6 +5,7 @@ pub mod compound;
 pub mod idmap;
 pub mod op;
 pub mod pseudo;
+pub mod recovery;
 mod reply;
 pub mod state;
 pub mod status;

@@ -5,6 +5,7 @@
 //! `vfs::locks::FileLocks`; never two clients at once.
 
 pub mod client;
+pub mod grace;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
