@@ -33,8 +33,8 @@ pub struct Exported {
 pub enum Crossing {
     /// What it seems to be.
     Stay,
-    /// The root of this export.
-    Into(u32),
+    /// The root of an export, or a directory of the pseudo file system that leads to one.
+    Into(Target),
     /// Another file system that this client may not use (`NFS4ERR_ACCESS`).
     Refused,
 }
@@ -91,8 +91,8 @@ impl Exported {
         }
     }
 
-    /// What a directory that LOOKUP found in the export `outer` is. `fsid` and `handle` are those of the file found,
-    /// `allowed` is asked only at a junction.
+    /// What a directory that LOOKUP or READDIR found in the export `outer` is. `fsid` and `handle` are those of the file
+    /// found, `allowed` is asked only at a junction.
     ///
     /// As with the kernel's server a client that may not use the inner export stays in the outer one when both are on
     /// one file system: nothing there is hidden from it anyway. Another file system is refused, whatever the outer
@@ -104,11 +104,15 @@ impl Exported {
         handle: &KernelHandle,
         allowed: Allowed<'_>,
     ) -> Crossing {
-        match self.junctions.at(outer, fsid, handle) {
-            None => Crossing::Stay,
-            Some(junction) if allowed(junction.inner) => Crossing::Into(junction.inner),
-            Some(junction) if junction.foreign => Crossing::Refused,
-            Some(_) => Crossing::Stay,
+        let Some(junction) = self.junctions.at(outer, fsid, handle) else {
+            return Crossing::Stay;
+        };
+        let node = junction.node.filter(|n| self.pseudo.visible(*n, allowed));
+        match (junction.inner, node) {
+            (Some(inner), _) if allowed(inner) => Crossing::Into(Target::Export(inner)),
+            (_, Some(node)) => Crossing::Into(Target::Node(node)),
+            (Some(_), None) if junction.foreign => Crossing::Refused,
+            _ => Crossing::Stay,
         }
     }
 

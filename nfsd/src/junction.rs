@@ -3,6 +3,9 @@
 //! MOUNT leads NFSv3 clients to every export by its path. NFSv4 clients walk, so that an export below another one is
 //! reached through the outer one's own directories: the directory at the inner one's path, as the outer one's mount shows
 //! it, is a junction. It need not be the inner export's root, which may be another file system mounted over it.
+//! Where a mount that the outer export does not show (no `crossmnt`) hides the way to the inner one, its mount point is a
+//! junction into the pseudo file system, as it is with the kernel's server.
+//!
 //! Junctions are known by file handle, so that they follow a directory that is renamed, as the kernel's server does.
 
 use std::collections::HashMap;
@@ -16,15 +19,18 @@ use vfs::{Errno, KernelHandle, Mount, sys};
 
 use crate::export::Export;
 use crate::finding::{Findings, Place};
+use crate::nfs4::pseudo;
 use crate::server::Root;
 
-/// A directory of an export at which another one begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A directory of an export at which something else begins.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Junction {
     /// The export that begins there.
-    pub inner: u32,
-    /// It is on another file system than the export it is reached through.
+    pub inner: Option<u32>,
+    /// That is on another file system than the export it is reached through.
     pub foreign: bool,
+    /// The pseudo directory that leads to what is exported further down, for those who may not use `inner`.
+    pub node: Option<u64>,
 }
 
 /// The directory below an export's root, as another export shows it.
@@ -58,25 +64,24 @@ impl Junctions {
         let mut views: HashMap<u32, Result<View, Errno>> = HashMap::new();
         for inner in exports {
             let above = inner.path.ancestors().skip(1);
-            let outers: Vec<&&Export> = above.filter_map(|path| by_path.get(path)).collect();
-            let mut failed = None;
-            for outer in &outers {
+            let outers: Vec<&Export> = above.filter_map(|p| by_path.get(p).copied()).collect();
+            for (place, outer) in outers.iter().enumerate() {
                 let Some(root) = roots.get(&outer.id) else {
                     continue;
                 };
                 let view = views
                     .entry(outer.id)
                     .or_insert_with(|| View::open(&outer.path, root));
-                let seen = view.as_ref().map_err(|e| *e);
-                match seen.and_then(|view| all.add(view, outer, inner)) {
-                    Ok(()) => {}
-                    Err(e) => failed = failed.or(Some((outer.path.as_path(), e))),
+                let between = outers.get(..place).unwrap_or_default();
+                let done = match view {
+                    // The way leaves the outer export before it gets here.
+                    Ok(view) if between.iter().any(|mid| view.foreign(&mid.path)) => Ok(()),
+                    Ok(view) => all.add(view, outer, inner),
+                    Err(e) => Err(*e),
+                };
+                if let Err(e) = done {
+                    warn(inner, &outer.path, e, found);
                 }
-            }
-            if let Some((outer, e)) = failed
-                && !all.up.contains_key(&inner.id)
-            {
-                warn(inner, outer, e, found);
             }
         }
         all
@@ -84,17 +89,19 @@ impl Junctions {
 
     fn add(&mut self, view: &View, outer: &Export, inner: &Export) -> Result<(), Errno> {
         let below = inner.path.strip_prefix(&outer.path);
-        let seen = view.walk(below.map_err(|_| Errno::ENOENT)?)?;
-        let own = rustix::fs::openat(CWD, &inner.path, PATH_ONLY, Mode::empty())?;
-        let own = stat(&own)?;
-        let junction = Junction {
-            inner: inner.id,
-            foreign: (own.stx_dev_major, own.stx_dev_minor) != view.dev,
+        let below = below.map_err(|_| Errno::ENOENT)?;
+        let seen = match view.walk(below) {
+            Ok(seen) => seen,
+            Err(e) => return self.add_hidden(view, outer, below).ok_or(e),
         };
-        let key = (seen.fsid, seen.handle.clone());
+        let foreign = view.foreign(&inner.path);
+        let junction = self.entry(outer.id, &seen);
         // Two bind mounts of one directory look the same: the one listed first stays.
-        let known = self.down.entry(outer.id).or_default();
-        known.entry(key).or_insert(junction);
+        if junction.inner.is_none() {
+            junction.inner = Some(inner.id);
+            junction.foreign = foreign;
+            junction.node = foreign.then(|| pseudo::path_id(&inner.path));
+        }
         self.up.entry(inner.id).or_default().push(Covered {
             outer: outer.id,
             fsid: seen.fsid,
@@ -102,6 +109,23 @@ impl Junctions {
             fileid: seen.fileid,
         });
         Ok(())
+    }
+
+    /// A mount that the outer export does not show hides the way: it goes on in the pseudo file system from there.
+    fn add_hidden(&mut self, view: &View, outer: &Export, below: &Path) -> Option<()> {
+        let mut points: Vec<&Path> = below.ancestors().skip(1).collect();
+        points.pop();
+        let hides = |point: &&&Path| view.foreign(&outer.path.join(point));
+        let point = points.iter().rev().find(hides)?;
+        let seen = view.walk(point).ok()?;
+        let node = pseudo::path_id(&outer.path.join(point));
+        self.entry(outer.id, &seen).node = Some(node);
+        Some(())
+    }
+
+    fn entry(&mut self, outer: u32, seen: &Seen) -> &mut Junction {
+        let known = self.down.entry(outer).or_default();
+        known.entry((seen.fsid, seen.handle.clone())).or_default()
     }
 
     /// What begins at a directory reached through the export `outer`. For an export without others below it this costs
@@ -132,7 +156,7 @@ fn warn(inner: &Export, outer: &Path, e: Errno, found: &mut Findings) {
         "NFSv4 clients of {} cannot get here: no directory of it leads here ({e})",
         outer.display()
     );
-    let fix = "make the directories in the file system of the outer export, or give that crossmnt";
+    let fix = "export the path the symbolic links on the way lead to";
     found.warning(at, message, &value, fix);
 }
 
@@ -169,6 +193,13 @@ impl View {
             fsid: root.mount.fsid,
             dev: (is.stx_dev_major, is.stx_dev_minor),
         })
+    }
+
+    /// Whether a directory is now on another file system than the view.
+    fn foreign(&self, path: &Path) -> bool {
+        let is = rustix::fs::openat(CWD, path, PATH_ONLY, Mode::empty());
+        let is = is.map_err(Errno::from).and_then(|fd| stat(&fd));
+        is.is_ok_and(|is| (is.stx_dev_major, is.stx_dev_minor) != self.dev)
     }
 
     /// Follows `below` as LOOKUP would: never through a symbolic link, into mounts only with `crossmnt`.

@@ -175,6 +175,14 @@ fn faults_say_where_what_and_the_fix() {
             "1: error: io_policy: not a string but a number: \"3\"; fix: write \"ring\" or \"adaptive\"",
         ),
         (
+            "idmap = \"name\"",
+            "1: error: idmap: not one of the known values: \"\\\"name\\\"\"; fix: write \"numeric\" or \"names\"",
+        ),
+        (
+            "idmap_domain = \"a@b\"",
+            "1: error: idmap_domain: not a domain name: \"\\\"a@b\\\"\"; fix: write idmap_domain = \"example.org\"",
+        ),
+        (
             "rpcbind = 1",
             "1: error: rpcbind: not true or false: \"1\"; fix: write rpcbind = true or rpcbind = false",
         ),

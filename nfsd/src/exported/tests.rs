@@ -170,7 +170,7 @@ fn nested_exports_on_one_file_system() {
     };
     assert_eq!(
         crossing(outer, &handle, &[outer, inner]),
-        Crossing::Into(inner)
+        Crossing::Into(Target::Export(inner))
     );
     assert_eq!(crossing(outer, &handle, &[outer]), Crossing::Stay);
     assert_eq!(crossing(inner, &handle, &[outer, inner]), Crossing::Stay);
@@ -231,7 +231,10 @@ fn a_file_system_mounted_over_a_directory_of_the_outer_export() {
         assert_eq!(handle == hidden, !cross);
         assert_eq!(fsid == exported.roots[&outer].mount.fsid, !cross);
         let crossing = |may: &[u32]| exported.crossing(outer, fsid, &handle, &|e| may.contains(&e));
-        assert_eq!(crossing(&[outer, inner]), Crossing::Into(inner));
+        assert_eq!(
+            crossing(&[outer, inner]),
+            Crossing::Into(Target::Export(inner))
+        );
         assert_eq!(crossing(&[outer]), Crossing::Refused);
         assert_eq!(exported.mounted_on(inner, &|_| true), Some(under));
         assert_eq!(exported.roots[&inner].mount.fsid, 77);
@@ -254,16 +257,29 @@ fn an_export_below_a_mount_point() {
         ]
     };
     let (exported, told) = place.load(&lines("ro"));
-    assert!(told.contains("cannot get here"), "{told}");
+    assert_eq!(told, "");
+    let outer = place.id(&exported, "srv");
     let inner = place.id(&exported, "srv/m/in");
-    assert!(matches!(exported.above(inner, &|_| true), Above::Pseudo(_)));
+    let (fsid, handle) = place.look_up(&exported, outer, "m");
+    let crossing = |may: &[u32]| exported.crossing(outer, fsid, &handle, &|e| may.contains(&e));
+    let Crossing::Into(Target::Node(m)) = crossing(&[outer, inner]) else {
+        panic!("the way goes on in the pseudo file system");
+    };
+    assert_eq!(crossing(&[outer]), Crossing::Stay);
+    let all = |_: u32| true;
+    assert_eq!(
+        exported.pseudo.lookup(m, b"in", &all),
+        Some(Target::Export(inner))
+    );
+    assert_eq!(exported.pseudo.parent(m, &all), Some(Target::Export(outer)));
+    assert_eq!(exported.above(inner, &all), Above::Pseudo(m));
     let (exported, told) = place.load(&lines("crossmnt"));
     assert_eq!(told, "");
     let outer = place.id(&exported, "srv");
     let (fsid, handle) = place.look_up(&exported, outer, "m/in");
     assert_eq!(
         exported.crossing(outer, fsid, &handle, &|_| true),
-        Crossing::Into(inner)
+        Crossing::Into(Target::Export(inner))
     );
     assert_eq!(
         exported.mounted_on(inner, &|_| true),
@@ -282,6 +298,41 @@ fn the_way_is_never_through_a_symbolic_link() {
     assert!(!exported.junctions.any_below(place.id(&exported, "srv")));
 }
 
+/// What a client may not use stays out of sight on the way to what it may.
+#[test]
+fn an_export_in_one_that_is_another_file_system() {
+    for options in ["ro", "crossmnt"] {
+        let Some(mut place) = Place::new(&["a/b"]) else {
+            return;
+        };
+        if !place.tmpfs("a/b") {
+            return;
+        }
+        fs::create_dir(place.path("a/b/c")).expect("mkdir");
+        let lines = [
+            place.line("a", options),
+            place.line("a/b", "fsid=7"),
+            place.line("a/b/c", "fsid=8"),
+        ];
+        let (exported, told) = place.load(&lines);
+        assert_eq!(told, "");
+        let [a, b, c] = ["a", "a/b", "a/b/c"].map(|below| place.id(&exported, below));
+        let (fsid, handle) = place.look_up(&exported, a, "b");
+        let crossing = |may: &[u32]| exported.crossing(a, fsid, &handle, &|e| may.contains(&e));
+        assert_eq!(crossing(&[a, b, c]), Crossing::Into(Target::Export(b)));
+        assert_eq!(crossing(&[a]), Crossing::Refused);
+        let Crossing::Into(Target::Node(node)) = crossing(&[a, c]) else {
+            panic!("a pseudo directory");
+        };
+        let not_b = |export| export != b;
+        assert_eq!(exported.above(c, &not_b), Above::Pseudo(node));
+        let Above::Covered(covered) = exported.above(c, &|_| true) else {
+            panic!("in b");
+        };
+        assert_eq!(covered.outer, b);
+    }
+}
+
 /// Of three in a row every pair is known: a client may use the outermost and the innermost alone.
 #[test]
 fn exports_three_deep() {
@@ -296,7 +347,7 @@ fn exports_three_deep() {
     let not_b = |export| export != b;
     assert_eq!(
         exported.crossing(a, fsid, &handle, &not_b),
-        Crossing::Into(c)
+        Crossing::Into(Target::Export(c))
     );
     let over = |allowed: Allowed<'_>| match exported.above(c, allowed) {
         Above::Covered(covered) => Some(covered.outer),
@@ -367,7 +418,7 @@ fn walk(exported: &Exported, path: &Path, allowed: Allowed<'_>) -> Option<u32> {
                 let handle = sys::name_to_handle(dir.as_fd(), c"").ok()?;
                 let fsid = exported.roots[&outer].mount.fsid;
                 match exported.crossing(outer, fsid, &handle, allowed) {
-                    Crossing::Into(inner) => Target::Export(inner),
+                    Crossing::Into(target) => target,
                     Crossing::Stay => at,
                     Crossing::Refused => return None,
                 }

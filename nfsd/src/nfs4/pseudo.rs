@@ -116,6 +116,11 @@ fn id_of(parent: u64, name: &[u8]) -> u64 {
     (hasher.finish() & (u64::MAX >> 1)).max(FIRST_COOKIE)
 }
 
+/// The id of the directory `path`, whether it is in a tree or not.
+pub fn path_id(path: &Path) -> u64 {
+    components(path).fold(root_id(), id_of)
+}
+
 impl PseudoFs {
     /// The tree down to `exports`. `change` is its change attribute, and the nanoseconds since the epoch at which it
     /// came to be: a tree that differs from the one before must be given a larger one.

@@ -184,6 +184,28 @@ fn what_is_remembered_is_bounded_and_made_up_names_push_nothing_out() {
 }
 
 #[test]
+fn a_worker_asks_pool_threads_once() {
+    let (idmap, fake) = idmap(Idmapping::Names, None);
+    let config = vfs::uring::RingConfig {
+        pool_bytes: 16 << 20,
+        ..vfs::uring::RingConfig::default()
+    };
+    let asking = async move {
+        for _ in 0..2 {
+            let sent = idmap.owner(Who::User, 1000).await;
+            assert_eq!(sent, Owner::Name("ann@found.example".into()));
+            assert_eq!(idmap.owner(Who::User, 9).await, Owner::Number(9));
+            let ann = idmap.id(Who::User, b"ann@FOUND.example").await;
+            assert_eq!(ann, Ok(1000));
+            let eve = idmap.id(Who::User, b"eve@found.example").await;
+            assert_eq!(eve, Err(Unmapped::BadOwner));
+        }
+    };
+    exec::block_on(&config, asking).expect("a worker");
+    assert_eq!(fake.asked.load(Ordering::Relaxed), 4);
+}
+
+#[test]
 fn this_machine_knows_root() {
     let accounts = SystemAccounts;
     for who in [Who::User, Who::Group] {

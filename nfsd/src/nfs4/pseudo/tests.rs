@@ -205,6 +205,7 @@ proptest! {
             prop_assert_eq!(walk(&fs, &export.path, &allowed), Some(Target::Export(outer.id)));
         }
         for (path, node) in reachable(&fs, &allowed) {
+            prop_assert_eq!(path_id(&path), node);
             prop_assert!(fs.visible(node, &allowed));
             let mut expected: BTreeSet<Vec<u8>> = BTreeSet::new();
             for export in &mine {

@@ -1,1 +1,0 @@
-//! Tests of exports below exports, on real directories.
