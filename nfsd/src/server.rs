@@ -22,6 +22,8 @@ use crate::finding::Findings;
 use crate::groups::Groups;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::nfs4::idmap::{Idmap, SystemAccounts};
+use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
+use crate::nfs4::state::grace::Grace;
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, worker};
@@ -44,6 +46,10 @@ pub struct Shared {
     pub idmap: Idmap,
     /// Duplicate request cache.
     pub drc: Arc<Drc>,
+    /// Whether clients may still reclaim what they held before this start.
+    pub grace: Grace,
+    /// What must be known after a restart.
+    pub recovery: RecoveryStore,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
@@ -71,7 +77,57 @@ pub struct Root {
     pub handle: KernelHandle,
 }
 
+/// What a server is put together from beside its configuration.
+pub struct Parts {
+    /// Seals file handles.
+    pub key: HandleKey,
+    /// Host names of peers.
+    pub names: Names,
+    /// Worker mailboxes, one for each worker.
+    pub remotes: Vec<Arc<Remote>>,
+    /// Port this server listens on first.
+    pub port: u16,
+    /// What must be known after a restart.
+    pub recovery: RecoveryStore,
+    /// What was known from before this start.
+    pub previous: Previous,
+}
+
 impl Shared {
+    /// A server that exports nothing yet.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let lease = parts.previous.lease.unwrap_or_default();
+        // Clients of the last start were told its lease time.
+        let grace_time = config.grace_time.max(lease);
+        Shared {
+            vfs: Vfs::new(&VfsConfig {
+                open_files: config.limits.open_files as usize,
+                verifier_seed: random_u64(),
+            }),
+            exported: ArcSwap::default(),
+            reloading: Mutex::default(),
+            key: parts.key,
+            names: parts.names,
+            groups: config.manage_gids.then(Groups::default),
+            idmap: Idmap::new(
+                config.idmap,
+                config.idmap_domain.clone(),
+                Arc::new(SystemAccounts),
+            ),
+            drc: Drc::new(crate::rpc::drc::Limits::default()),
+            grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
+            recovery: parts.recovery,
+            io_max: 1 << 20,
+            port: parts.port,
+            started: exec::now(),
+            stopping: AtomicBool::new(false),
+            connections: worker::Connections::new(parts.remotes.len()),
+            remotes: parts.remotes,
+            counters: Mutex::default(),
+            config,
+        }
+    }
+
     /// The mount a handle of an export leads to: the export's own, or with `crossmnt` one below it.
     pub fn mount_of(&self, export: u32, fsid: u64, crossmnt: bool) -> Option<Arc<Mount>> {
         match self.exported.load().roots.get(&export) {
@@ -132,6 +188,9 @@ pub enum ServeError {
     /// Exports that cannot be served.
     #[error("{0}")]
     Exports(String),
+    /// The recovery database.
+    #[error(transparent)]
+    Recovery(#[from] StartError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -186,36 +245,21 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     let key = step("reading the handle key", load_key(&config.state_dir))?;
     let listening = listener::bind(&listener::with_portmapper(&listen, config.portmapper))?;
     let remotes = (0..threads).map(Remote::new).collect::<Result<Vec<_>, _>>();
-    let shared = Arc::new(Shared {
-        vfs: Vfs::new(&VfsConfig {
-            open_files: config.limits.open_files as usize,
-            verifier_seed: random_u64(),
-        }),
-        exported: ArcSwap::default(),
-        reloading: Mutex::default(),
+    let (recovery, previous) = RecoveryStore::open(&config.recovery_db(), config.lease_time)?;
+    let parts = Parts {
         key,
         names: step(
             "starting name lookups",
             Names::start(Arc::new(SystemResolver)),
         )?,
-        groups: config.manage_gids.then(Groups::default),
-        idmap: Idmap::new(
-            config.idmap,
-            config.idmap_domain.clone(),
-            Arc::new(SystemAccounts),
-        ),
-        drc: Drc::new(crate::rpc::drc::Limits::default()),
-        io_max: 1 << 20,
+        remotes: step("making worker mailboxes", remotes)?,
         port: listening
             .first()
             .map_or(config::NFS_PORT, |l| l.addr.port()),
-        started: exec::now(),
-        stopping: AtomicBool::new(false),
-        connections: worker::Connections::new(threads),
-        remotes: step("making worker mailboxes", remotes)?,
-        counters: Mutex::default(),
-        config,
-    });
+        recovery,
+        previous,
+    };
+    let shared = Arc::new(Shared::new(config, parts));
     let said = shared.replace_exports(table).map_err(ServeError::Exports)?;
     tracing::info!("{}", said.trim_end());
     serve(&shared, listening, exports, threads)

@@ -17,6 +17,7 @@ use vfs::uring::{Ring, RingConfig};
 use crate::config::Limits;
 use crate::conn::{self, BackConn, Conn};
 use crate::listener::{self, Listening};
+use crate::nfs4::recovery::run_grace;
 use crate::server::{Shared, add_counters};
 
 /// How many connections there are, by worker and by client address.
@@ -182,12 +183,19 @@ async fn main(
     }
     if index == 0 {
         exec::spawn(shared.vfs.clone().sweep());
+        let grace = shared.clone();
+        exec::spawn(async move { run_grace(&grace.grace, &grace.recovery).await });
     }
     exec::spawn(check_connections(shared.clone()));
     let _ = ready.send(Ok(()));
     drop(ready);
     draining.await;
     finish(shared.config.timeouts.drain).await;
+    if index == 0
+        && let Err(error) = shared.recovery.close().await
+    {
+        tracing::error!(%error, "the recovery database was not closed");
+    }
 }
 
 async fn check_connections(shared: Arc<Shared>) {

@@ -10,15 +10,16 @@ use nfsd::conn::{self, BackConn, OutConn};
 use nfsd::export::names::{Names, SystemResolver};
 use nfsd::fh::HandleKey;
 use nfsd::listener::{self, Listening};
+use nfsd::nfs4::recovery::RecoveryStore;
 use nfsd::rpc::auth::Credential;
 use nfsd::rpc::calls::{CallError, Procedure};
-use nfsd::rpc::drc::{self, Drc};
-use nfsd::server::Shared;
+use nfsd::server::{Parts, Shared};
 use nfsd::worker;
 use tests::client::Client;
+use tests::daemon::fresh_dir;
+use vfs::Errno;
 use vfs::exec::Remote;
 use vfs::uring::RingConfig;
-use vfs::{Errno, Vfs, VfsConfig};
 
 /// Long enough for anything that happens at all.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -40,31 +41,23 @@ pub struct Workers {
     addr: SocketAddr,
     threads: Vec<std::thread::JoinHandle<()>>,
     tasks: u64,
+    /// The state directory, as long as the server lives.
+    _dir: tempfile::TempDir,
 }
 
 fn shared(config: Config, listening: &[Listening]) -> Arc<Shared> {
     let remotes = (0..2).map(|n| Remote::new(n).expect("a mailbox")).collect();
-    Arc::new(Shared {
-        vfs: Vfs::new(&VfsConfig {
-            open_files: 64,
-            verifier_seed: 1,
-        }),
-        exports: Default::default(),
-        generation: 1.into(),
-        roots: Default::default(),
+    let recovery = RecoveryStore::open(&config.recovery_db(), config.lease_time);
+    let (recovery, previous) = recovery.expect("a recovery database");
+    let parts = Parts {
         key: HandleKey::new([7; 16]),
         names: Names::start(Arc::new(SystemResolver)).expect("threads"),
-        groups: None,
-        drc: Drc::new(drc::Limits::default()),
-        io_max: 1 << 20,
-        port: listening[0].addr.port(),
-        started: Instant::now(),
-        stopping: false.into(),
-        config,
         remotes,
-        connections: worker::Connections::new(2),
-        counters: Default::default(),
-    })
+        port: listening[0].addr.port(),
+        recovery,
+        previous,
+    };
+    Arc::new(Shared::new(config, parts))
 }
 
 impl Workers {
@@ -75,7 +68,9 @@ impl Workers {
 
     /// With an adjusted configuration.
     pub fn with(adjust: impl FnOnce(&mut Config)) -> Workers {
+        let dir = fresh_dir();
         let mut config = Config::for_memory(1 << 30);
+        config.state_dir = dir.path().to_owned();
         adjust(&mut config);
         let any = Listener {
             addr: "127.0.0.1:0".parse().expect("an address"),
@@ -105,6 +100,7 @@ impl Workers {
             addr,
             threads,
             tasks: 0,
+            _dir: dir,
         };
         workers.tasks = workers.gauge("tasks");
         workers

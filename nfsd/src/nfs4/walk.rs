@@ -131,9 +131,7 @@ impl Compound<'_> {
                 .await?;
             match crossing {
                 Crossing::Stay => {}
-                Crossing::Into(export) => {
-                    return Box::pin(self.export_root(export)).await.map(Place::File);
-                }
+                Crossing::Into(target) => return Box::pin(self.enter(target)).await,
                 Crossing::Refused => return Err(Nfsstat4::Access),
             }
         }

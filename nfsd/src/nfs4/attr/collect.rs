@@ -86,8 +86,7 @@ pub async fn owners(c: &Compound<'_>, attr: &Attr) -> [Owner; 2] {
 }
 
 fn lease(c: &Compound<'_>) -> u32 {
-    let _ = c;
-    90
+    c.cx.server.config.lease_time.as_secs() as u32
 }
 
 /// A directory of the pseudo file system: everybody may list and search it, nobody changes it.
