@@ -13,6 +13,8 @@ mod crash;
 mod kernel;
 /// Every NFSv3 procedure with the raw client: success, errors, attributes, handles, exports, full disks.
 mod nfs3;
+/// Every NFSv4 operation with the raw client.
+mod nfs4;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
 /// Real programs on the mount: tar, git, rsync, sqlite, cargo.

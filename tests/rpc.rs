@@ -1,5 +1,7 @@
 //! ONC RPC over TCP as seen by a client that does everything it may and much that it may not.
 
+#[path = "rpc/callbacks.rs"]
+mod callbacks;
 #[path = "rpc/connections.rs"]
 mod connections;
 #[path = "rpc/errors.rs"]
@@ -10,3 +12,5 @@ mod programs;
 mod records;
 #[path = "rpc/replay.rs"]
 mod replay;
+#[path = "rpc/workers.rs"]
+mod workers;

@@ -46,6 +46,25 @@ impl IoPolicy {
     }
 }
 
+/// How NFSv4 writes the owners of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idmapping {
+    /// As numbers.
+    Numeric,
+    /// As `name@domain`.
+    Names,
+}
+
+impl Idmapping {
+    /// As written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Idmapping::Numeric => "numeric",
+            Idmapping::Names => "names",
+        }
+    }
+}
+
 /// Form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -138,14 +157,24 @@ pub struct Config {
     pub exports_file: Option<PathBuf>,
     /// What must survive a restart.
     pub state_dir: PathBuf,
+    /// Recovery database, if not in `state_dir`; see [`Config::recovery_db`].
+    pub recovery_db: Option<PathBuf>,
     /// Control socket.
     pub runtime_dir: PathBuf,
+    /// Lease of NFSv4 clients, whole seconds.
+    pub lease_time: Duration,
+    /// Grace period after a restart, whole seconds.
+    pub grace_time: Duration,
     /// Filter of the log.
     pub log: String,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Look up groups on the server.
     pub manage_gids: bool,
+    /// How NFSv4 writes the owners of files.
+    pub idmap: Idmapping,
+    /// Domain of the owners' names; that of this machine's name where there is none.
+    pub idmap_domain: Option<String>,
     /// Register with rpcbind.
     pub rpcbind: bool,
     /// Answer portmapper calls.
@@ -169,10 +198,15 @@ impl Config {
             exports: None,
             exports_file: None,
             state_dir: PathBuf::from("/var/lib/ringnfs"),
+            recovery_db: None,
             runtime_dir: PathBuf::from("/run/ringnfs"),
+            lease_time: Duration::from_secs(90),
+            grace_time: Duration::from_secs(90),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             manage_gids: false,
+            idmap: Idmapping::Numeric,
+            idmap_domain: None,
             rpcbind: false,
             portmapper: false,
             limits: Limits::for_memory(memory),
@@ -181,6 +215,14 @@ impl Config {
                 send_stalled: Duration::from_secs(60),
                 drain: Duration::from_secs(10),
             },
+        }
+    }
+
+    /// Where the recovery database is: `recovery_db`, or `recovery.redb` in `state_dir`.
+    pub fn recovery_db(&self) -> PathBuf {
+        match &self.recovery_db {
+            Some(path) => path.clone(),
+            None => self.state_dir.join("recovery.redb"),
         }
     }
 
@@ -405,6 +447,14 @@ impl Reader<'_> {
                 &value,
                 fix,
             );
+        }
+        if config.grace_time < config.lease_time {
+            let line = line_of("grace_time").or_else(|| line_of("lease_time"));
+            let message = "grace_time is below lease_time: clients can notice a restart too late to reclaim their locks";
+            let value = value::show_time(config.grace_time);
+            let fix = format!("write at least \"{}\"", value::show_time(config.lease_time));
+            self.found
+                .warning(place(line.unwrap_or(0)), message, &value, fix);
         }
         if config.exports.is_none() && config.exports_file.is_none() {
             let fix = "add exports = '''...''' or exports_file = \"/etc/exports\"";

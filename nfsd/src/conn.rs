@@ -5,8 +5,12 @@
 //! written to the file from. Replies leave in the order they get ready, many per send; a READ payload
 //! is sent from the buffer it was read into. A client that does not take its replies is not read from.
 
+mod back;
+mod out;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,8 +23,12 @@ use vfs::uring::op::Stream;
 use vfs::uring::{Buf, Slice, buf};
 use vfs::{Errno, exec};
 
+pub use self::back::{BackConn, of_this_worker};
+pub use self::out::{OutConn, connect};
+
 use crate::config::Limits;
 use crate::cx::{Client, Reply};
+use crate::rpc::calls::{self, Calls};
 use crate::rpc::record::{MARK_LEN, MAX_FRAGMENT, RecordReader, Step, mark, whole_record};
 use crate::server::Shared;
 use crate::{request, xdr};
@@ -63,7 +71,7 @@ fn keep_spare(sent: Segment) {
     }
 }
 
-/// Replies waiting to be sent.
+/// Replies and calls waiting to be sent.
 #[derive(Default)]
 struct Out {
     queue: VecDeque<Segment>,
@@ -90,6 +98,9 @@ pub struct Conn {
     /// Since when part of a record is here and the rest is not.
     partial_since: Cell<Option<Instant>>,
     reader: RefCell<Option<Waker>>,
+    /// This server opened it, to make calls: only replies may come.
+    outgoing: bool,
+    calls: RefCell<Calls<exec::oneshot::Sender<back::Answer>>>,
 }
 
 /// Input of the parser: what was received, and how far it is used up.
@@ -135,10 +146,20 @@ impl From<Errno> for End {
 }
 
 impl Conn {
-    /// A new connection; [`Conn::serve`] runs it.
-    pub fn new(server: Arc<Shared>, socket: OpenFd, client: Rc<Client>) -> Rc<Self> {
-        Rc::new(Conn {
-            client,
+    /// An accepted connection, on this worker; [`Conn::serve`] runs it.
+    pub fn new(server: Arc<Shared>, socket: OpenFd, peer: SocketAddr) -> Rc<Self> {
+        let back = BackConn::new(exec::remote(), peer);
+        Conn::build(server, socket, back, false)
+    }
+
+    /// A connection this server opened, on this worker; [`Conn::serve`] runs it.
+    pub(crate) fn outgoing(server: Arc<Shared>, socket: OpenFd, back: BackConn) -> Rc<Self> {
+        Conn::build(server, socket, back, true)
+    }
+
+    fn build(server: Arc<Shared>, socket: OpenFd, back: BackConn, outgoing: bool) -> Rc<Self> {
+        let conn = Rc::new(Conn {
+            client: Client::new(back.peer(), back),
             server,
             socket: Arc::new(socket),
             out: RefCell::default(),
@@ -149,12 +170,26 @@ impl Conn {
             progress: Cell::new(exec::now()),
             partial_since: Cell::new(None),
             reader: RefCell::default(),
-        })
+            outgoing,
+            calls: RefCell::new(back::none_waiting()),
+        });
+        conn.enlist();
+        conn
+    }
+
+    /// Whether this server opened it.
+    pub fn is_outgoing(&self) -> bool {
+        self.outgoing
     }
 
     /// Serves the connection until it ends.
     pub async fn serve(self: Rc<Self>, limits: Limits) {
-        let max_record = limits.record_bytes.min(buf::LARGEST as u64) as u32;
+        let most = if self.outgoing {
+            calls::REPLY_MAX
+        } else {
+            buf::LARGEST
+        };
+        let max_record = limits.record_bytes.min(most as u64) as u32;
         let mut reader = Reader {
             conn: self.clone(),
             stream: None,
@@ -176,6 +211,7 @@ impl Conn {
         }
         // Requests that still run finish; their replies go out if the client still reads (half close).
         drop(reader);
+        self.hang_up();
         while self.in_flight.get() > 0 || self.writing.get() {
             self.parked().await;
         }
@@ -210,6 +246,7 @@ impl Conn {
         let mut out = self.out.borrow_mut();
         *out = Out::default();
         drop(out);
+        self.hang_up();
         self.wake_reader();
     }
 

@@ -2,18 +2,20 @@
 //! file under a squashed identity.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::collections::HashSet;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use vfs::uring::{Buf, Slice};
 use vfs::{Cred, File, KernelHandle, Mount, exec};
 
+use crate::conn::BackConn;
 use crate::export::client::Peer;
 use crate::export::options::{Options, Sec};
 use crate::export::squash::{Caller, squash};
 use crate::export::{Access, ExportTable};
+use crate::exported::Exported;
 use crate::fh::FileHandle;
 use crate::nfs3::status::{Nfsstat3, from_errno};
 use crate::rpc::auth::{Identity, Unix};
@@ -85,18 +87,31 @@ struct Mapped {
 pub struct Client {
     /// Its address, IPv4-mapped ones as IPv4.
     pub addr: SocketAddr,
+    /// The connection itself.
+    pub back: BackConn,
     grant: RefCell<Option<Grant>>,
     mapped: RefCell<Option<Mapped>>,
+    /// The exports it may use, of one generation of them.
+    usable: RefCell<Option<(u64, Rc<HashSet<u32>>)>>,
 }
 
 impl Client {
     /// A peer nothing is known of yet.
-    pub fn new(addr: SocketAddr) -> Rc<Self> {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    pub fn new(addr: SocketAddr, back: BackConn) -> Rc<Self> {
+        let ip = addr.ip().to_canonical();
+        let addr = match addr {
+            // The scope is part of a link-local address.
+            SocketAddr::V6(v6) if ip.is_ipv6() => {
+                SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
+            }
+            _ => SocketAddr::new(ip, addr.port()),
+        };
         Rc::new(Client {
             addr,
+            back,
             grant: RefCell::default(),
             mapped: RefCell::default(),
+            usable: RefCell::default(),
         })
     }
 }
@@ -127,6 +142,11 @@ pub struct Opened {
 }
 
 impl Cx {
+    /// The connection the request came on, to call its client and to name it in sessions.
+    pub fn back(&self) -> BackConn {
+        self.client.back.clone()
+    }
+
     /// Opens a file handle for this caller.
     ///
     /// # Errors
@@ -139,21 +159,43 @@ impl Cx {
             .key
             .open(wire)
             .map_err(|_| Nfsstat3::Badhandle)?;
-        let options = self.options(parts.export).await?;
+        self.open_parts(parts.export, parts.fsid, parts.handle)
+            .await
+    }
+
+    /// As [`Cx::open`], from the parts of a handle.
+    ///
+    /// # Errors
+    /// As [`Cx::open`], but for `BADHANDLE`.
+    pub async fn open_parts(
+        &self,
+        export: u32,
+        fsid: u64,
+        handle: KernelHandle,
+    ) -> Result<Opened, Nfsstat3> {
+        let options = self.options(export).await?;
         self.admit(&options)?;
         let mount = self
             .server
-            .mount_of(parts.export, parts.fsid, options.crossmnt())
+            .mount_of(export, fsid, options.crossmnt())
             .ok_or(Nfsstat3::Stale)?;
-        let file = self.server.vfs.file(&mount, parts.handle).await;
+        let file = self.server.vfs.file(&mount, handle).await;
         let file = file.map_err(|e| from_errno(e.0))?;
         let cred = self.cred(&options).await;
         Ok(Opened {
             file,
             cred,
             options,
-            export: parts.export,
+            export,
         })
+    }
+
+    /// The flavor of the request, as exports name it (`sec=`).
+    pub fn flavor(&self) -> Sec {
+        match self.identity {
+            Identity::None => Sec::NONE,
+            Identity::Unix(_) => Sec::SYS,
+        }
     }
 
     /// Port and flavor (exports(5) `secure`, `sec=`).
@@ -161,12 +203,9 @@ impl Cx {
     /// # Errors
     /// `ACCES`.
     pub fn admit(&self, options: &Options) -> Result<(), Nfsstat3> {
-        let flavor = match self.identity {
-            Identity::None => Sec::NONE,
-            Identity::Unix(_) => Sec::SYS,
-        };
         // AUTH_NONE is admitted as the anonymous user only where the export says so.
-        let ok = options.sec.contains(flavor) && options.port_allowed(self.client.addr.port());
+        let ok =
+            options.sec.contains(self.flavor()) && options.port_allowed(self.client.addr.port());
         if ok { Ok(()) } else { Err(Nfsstat3::Acces) }
     }
 
@@ -175,14 +214,16 @@ impl Cx {
     /// # Errors
     /// `STALE` for an export that is gone, `ACCES` for a client it does not name.
     pub async fn options(&self, export: u32) -> Result<Arc<Options>, Nfsstat3> {
-        let generation = self.server.generation.load(Ordering::Acquire);
+        let exported = self.server.exported.load();
+        let generation = exported.generation;
         if let Some(grant) = &*self.client.grant.borrow()
             && grant.generation == generation
             && grant.export == export
         {
             return Ok(grant.options.clone());
         }
-        let table = self.server.exports.load_full();
+        let table = exported.table.clone();
+        drop(exported);
         if table.get(export).is_none() {
             return Err(Nfsstat3::Stale);
         }
@@ -223,7 +264,32 @@ impl Cx {
 
     /// The exports in force.
     pub fn exports(&self) -> Arc<ExportTable> {
-        self.server.exports.load_full()
+        self.server.exported.load().table.clone()
+    }
+
+    /// The exports this client may use, for what NFSv4 shows of the pseudo file system and at junctions
+    /// ([`crate::nfs4::pseudo::Allowed`]). Belongs to `exported`, which the caller goes on with.
+    ///
+    /// # Errors
+    /// `JUKEBOX` while the client's name is looked up.
+    pub async fn usable(&self, exported: &Exported) -> Result<Rc<HashSet<u32>>, Nfsstat3> {
+        if let Some((generation, usable)) = &*self.client.usable.borrow()
+            && *generation == exported.generation
+        {
+            return Ok(usable.clone());
+        }
+        let ids = |peer: &Peer<'_>| {
+            let exports = exported.table.visible_to(peer)?;
+            Some(
+                exports
+                    .iter()
+                    .map(|export| export.id)
+                    .collect::<HashSet<u32>>(),
+            )
+        };
+        let usable = Rc::new(self.with_peer(ids).await.ok_or(Nfsstat3::Jukebox)?);
+        *self.client.usable.borrow_mut() = Some((exported.generation, Rc::clone(&usable)));
+        Ok(usable)
     }
 
     async fn cred(&self, options: &Arc<Options>) -> Cred {

@@ -1,4 +1,4 @@
-//! NFSv3 file handles: what a client may keep for ever and cannot forge.
+//! File handles: what a client may keep for ever and cannot forge.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -10,6 +10,14 @@
 //! | n-8..n | SipHash-2-4 of all before, under a key that survives restarts |
 //!
 //! Nothing in it depends on mount order, device numbers or the time of start.
+//!
+//! Directories of the pseudo file system, which only NFSv4 knows, have a second form:
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0 | format, 0x53 |
+//! | 1..9 | directory id ([`crate::nfs4::pseudo`]), big endian |
+//! | 9..17 | SipHash-2-4 as above |
 
 use std::hash::Hasher;
 
@@ -21,6 +29,7 @@ use vfs::KernelHandle;
 use crate::nfs3::types::NFS3_FHSIZE;
 
 const FORMAT: u8 = 0x52;
+const FORMAT_PSEUDO: u8 = 0x53;
 const HEAD: usize = 14;
 const MAC: usize = 8;
 
@@ -41,7 +50,16 @@ pub struct Parts {
     pub handle: KernelHandle,
 }
 
-/// Not a handle this server made (`NFS3ERR_BADHANDLE`).
+/// What an NFSv4 handle names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Handle {
+    /// A file of an export.
+    File(Parts),
+    /// A directory of the pseudo file system, by its id. It may be gone.
+    Pseudo(u64),
+}
+
+/// Not a handle this server made (`NFS3ERR_BADHANDLE`, `NFS4ERR_BADHANDLE`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Forged;
 
@@ -75,28 +93,55 @@ impl HandleKey {
         Some(out)
     }
 
-    /// Opens a handle a client sent.
+    /// Seals the handle of a directory of the pseudo file system.
+    pub fn seal_pseudo(&self, node: u64) -> FileHandle {
+        let mut out = FileHandle::new();
+        out.push(FORMAT_PSEUDO);
+        out.extend(node.to_be_bytes());
+        let mac = self.mac(&out);
+        out.extend(mac);
+        out
+    }
+
+    /// Opens a handle an NFSv3 client sent.
     ///
     /// # Errors
     /// [`Forged`] for anything [`HandleKey::seal`] did not make.
     pub fn open(&self, wire: &[u8]) -> Result<Parts, Forged> {
+        match self.open_any(wire)? {
+            Handle::File(parts) => Ok(parts),
+            Handle::Pseudo(_) => Err(Forged),
+        }
+    }
+
+    /// Opens a handle an NFSv4 client sent.
+    ///
+    /// # Errors
+    /// [`Forged`] for anything [`HandleKey::seal`] and [`HandleKey::seal_pseudo`] did not make.
+    pub fn open_any(&self, wire: &[u8]) -> Result<Handle, Forged> {
         let (body, mac) = wire
             .split_at_checked(wire.len().saturating_sub(MAC))
             .ok_or(Forged)?;
-        let (head, bytes) = body.split_first_chunk::<HEAD>().ok_or(Forged)?;
-        if !bool::from(self.mac(body).as_slice().ct_eq(mac)) || head[0] != FORMAT {
+        if !bool::from(self.mac(body).as_slice().ct_eq(mac)) {
             return Err(Forged);
         }
-        let [_, kind, e0, e1, e2, e3, fsid @ ..] = *head;
+        if let [FORMAT_PSEUDO, node @ ..] = body {
+            let node = node.try_into().map_err(|_| Forged)?;
+            return Ok(Handle::Pseudo(u64::from_be_bytes(node)));
+        }
+        let (head, bytes) = body.split_first_chunk::<HEAD>().ok_or(Forged)?;
+        let [FORMAT, kind, e0, e1, e2, e3, fsid @ ..] = *head else {
+            return Err(Forged);
+        };
         let bytes = ArrayVec::try_from(bytes).map_err(|_| Forged)?;
-        Ok(Parts {
+        Ok(Handle::File(Parts {
             export: u32::from_be_bytes([e0, e1, e2, e3]),
             fsid: u64::from_be_bytes(fsid),
             handle: KernelHandle {
                 kind: i32::from(kind),
                 bytes,
             },
-        })
+        }))
     }
 }
 
@@ -139,7 +184,8 @@ mod tests {
         ) {
             let parts = Parts { export, fsid, handle: handle(&bytes) };
             let sealed = key().seal(export, fsid, &parts.handle).expect("fits");
-            prop_assert_eq!(key().open(&sealed), Ok(parts));
+            prop_assert_eq!(key().open(&sealed), Ok(parts.clone()));
+            prop_assert_eq!(key().open_any(&sealed), Ok(Handle::File(parts)));
             let mut bad = sealed.clone();
             let at = flip.index(bad.len());
             bad[at] ^= 1 << bit;
@@ -148,8 +194,35 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn pseudo_handles_are_for_version_4_alone(node: u64, flip in 0..17usize, bit in 0..8u32, cut in 0..17usize) {
+            let sealed = key().seal_pseudo(node);
+            prop_assert_eq!(key().open_any(&sealed), Ok(Handle::Pseudo(node)));
+            prop_assert_eq!(key().open(&sealed), Err(Forged));
+            let mut bad = sealed.clone();
+            bad[flip] ^= 1 << bit;
+            prop_assert_eq!(key().open_any(&bad), Err(Forged));
+            prop_assert_eq!(key().open_any(&sealed[..cut]), Err(Forged));
+        }
+
+        #[test]
+        fn any_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..140)) {
             prop_assert_eq!(key().open(&bytes), Err(Forged));
+            prop_assert_eq!(key().open_any(&bytes), Err(Forged));
+        }
+
+        /// Under the right key, whatever is sealed: no form is taken for the other.
+        #[test]
+        fn sealed_nonsense_is_refused(body in proptest::collection::vec(prop_oneof![Just(FORMAT), Just(FORMAT_PSEUDO), any::<u8>()], 0..140)) {
+            let mut wire = body.clone();
+            wire.extend(key().mac(&body));
+            let opened = key().open_any(&wire);
+            match body.first() {
+                Some(&FORMAT) if (HEAD..=HEAD + vfs::sys::HANDLE_MAX).contains(&body.len()) => {
+                    prop_assert!(matches!(opened, Ok(Handle::File(_))));
+                }
+                Some(&FORMAT_PSEUDO) if body.len() == 9 => prop_assert!(matches!(opened, Ok(Handle::Pseudo(_)))),
+                _ => prop_assert_eq!(opened, Err(Forged)),
+            }
         }
     }
 }

@@ -104,7 +104,7 @@ fn bind_one(addr: SocketAddr) -> vfs::Result<Listening> {
 }
 
 /// What every connection gets.
-fn configure(socket: &OwnedFd) -> vfs::Result<()> {
+pub(crate) fn configure(socket: &OwnedFd) -> vfs::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, Duration::from_secs(60))?;
@@ -146,10 +146,7 @@ fn place(shared: &Arc<Shared>, socket: OwnedFd) {
     else {
         return;
     };
-    let Some(slot) = shared
-        .connections
-        .admit(addr.ip().to_canonical(), &shared.config.limits)
-    else {
+    let Some(slot) = worker::admit(shared, addr.ip().to_canonical()) else {
         tracing::warn!(client = %addr, "too many connections: refused");
         return;
     };

@@ -47,9 +47,17 @@ pub fn reply_bytes(record: &[u8]) -> u32 {
 pub async fn run(conn: &Rc<Conn>, record: Buf, start: usize) -> Option<Reply> {
     let record = Rc::new(record);
     let call = match msg::parse(record.get(start..).unwrap_or_default()) {
+        Parsed::Call(_) | Parsed::Refuse { .. } if conn.is_outgoing() => {
+            tracing::info!(client = %conn.client.addr, "a call instead of a reply: connection closed");
+            conn.close();
+            return None;
+        }
         Parsed::Call(call) => call,
         Parsed::Refuse { xid, refusal } => return refused(xid, refusal),
-        Parsed::Ignore(Ignored::NotCall) => return None,
+        Parsed::Ignore(Ignored::NotCall) => {
+            conn.answered(record.get(start..).unwrap_or_default());
+            return None;
+        }
         Parsed::Ignore(Ignored::TooShort) => {
             tracing::info!(client = %conn.client.addr, "not an RPC call: connection closed");
             conn.close();

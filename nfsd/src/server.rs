@@ -1,9 +1,8 @@
 //! What all workers of a running server share, and the server's life from start to drain.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -17,25 +16,27 @@ use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_com
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};
+use crate::exported::Exported;
 use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
-use crate::nfs4::state::State;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
+use crate::nfs4::idmap::{Idmap, SystemAccounts};
+use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
+use crate::nfs4::state::grace::Grace;
+use crate::nfs4::state::{self, State};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
-use crate::{metrics, roots, worker};
+use crate::{metrics, worker};
 
 /// Shared by all workers.
 pub struct Shared {
     /// Files, mounts, the write verifier.
     pub vfs: Arc<Vfs>,
     /// Exports in force; requests keep what they matched.
-    pub exports: ArcSwap<ExportTable>,
-    /// Grows with every change of `exports`.
-    pub generation: AtomicU64,
-    /// Root directory of each export.
-    pub roots: ArcSwap<HashMap<u32, Root>>,
+    pub exported: ArcSwap<Exported>,
+    /// One reload at a time.
+    pub reloading: Mutex<()>,
     /// Seals file handles.
     pub key: HandleKey,
     /// Host names of peers.
@@ -44,8 +45,14 @@ pub struct Shared {
     pub groups: Option<Groups>,
     /// What NFSv4 clients hold.
     pub state: State,
+    /// Owners as NFSv4 writes them.
+    pub idmap: Idmap,
     /// Duplicate request cache.
     pub drc: Arc<Drc>,
+    /// Whether clients may still reclaim what they held before this start.
+    pub grace: Grace,
+    /// What must be known after a restart.
+    pub recovery: RecoveryStore,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
@@ -73,10 +80,67 @@ pub struct Root {
     pub handle: KernelHandle,
 }
 
+/// What a server is put together from beside its configuration.
+pub struct Parts {
+    /// Seals file handles.
+    pub key: HandleKey,
+    /// Host names of peers.
+    pub names: Names,
+    /// Worker mailboxes, one for each worker.
+    pub remotes: Vec<Arc<Remote>>,
+    /// Port this server listens on first.
+    pub port: u16,
+    /// What must be known after a restart.
+    pub recovery: RecoveryStore,
+    /// What was known from before this start.
+    pub previous: Previous,
+}
+
 impl Shared {
+    /// A server that exports nothing yet.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let lease = parts.previous.lease.unwrap_or_default();
+        // Clients of the last start were told its lease time.
+        let grace_time = config.grace_time.max(lease);
+        Shared {
+            vfs: Vfs::new(&VfsConfig {
+                open_files: config.limits.open_files as usize,
+                verifier_seed: random_u64(),
+            }),
+            exported: ArcSwap::default(),
+            reloading: Mutex::default(),
+            key: parts.key,
+            names: parts.names,
+            groups: config.manage_gids.then(Groups::default),
+            state: State::new(
+                parts.recovery.epoch(),
+                state::Config {
+                    lease: config.lease_time,
+                    ..state::Config::default()
+                },
+            ),
+            idmap: Idmap::new(
+                config.idmap,
+                config.idmap_domain.clone(),
+                Arc::new(SystemAccounts),
+            ),
+            drc: Drc::new(crate::rpc::drc::Limits::default()),
+            grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
+            recovery: parts.recovery,
+            io_max: 1 << 20,
+            port: parts.port,
+            started: exec::now(),
+            stopping: AtomicBool::new(false),
+            connections: worker::Connections::new(parts.remotes.len()),
+            remotes: parts.remotes,
+            counters: Mutex::default(),
+            config,
+        }
+    }
+
     /// The mount a handle of an export leads to: the export's own, or with `crossmnt` one below it.
     pub fn mount_of(&self, export: u32, fsid: u64, crossmnt: bool) -> Option<Arc<Mount>> {
-        match self.roots.load().get(&export) {
+        match self.exported.load().roots.get(&export) {
             Some(root) if root.mount.fsid == fsid => Some(root.mount.clone()),
             Some(_) if crossmnt => self.vfs.crossed(fsid),
             _ => None,
@@ -85,7 +149,7 @@ impl Shared {
 
     /// Where an export begins.
     pub fn root_of(&self, export: u32) -> Option<Root> {
-        self.roots.load().get(&export).cloned()
+        self.exported.load().roots.get(&export).cloned()
     }
 
     /// Puts a new table of exports in force. Requests in flight keep what they matched.
@@ -93,19 +157,23 @@ impl Shared {
     /// # Errors
     /// The findings, when an export cannot be served; the old table stays in force.
     pub fn replace_exports(&self, table: ExportTable) -> Result<String, String> {
+        let _alone = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut found = Findings::new();
-        let roots = roots::open(&self.vfs, &table, &self.key, &mut found);
+        let count = table.exports().len();
+        let now = exec::wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_nanos() as u64);
+        let old = self.exported.load_full();
+        let new = Arc::new(old.next(&self.vfs, table, &self.key, now, &mut found));
         if found.has_errors() {
             return Err(found.to_string());
         }
-        let count = table.exports().len();
-        self.roots.store(Arc::new(roots));
-        self.exports.store(Arc::new(table));
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        let kept = self.roots.load_full();
+        self.exported.store(new.clone());
         self.vfs.retain_mounts(|m| {
-            kept.values()
-                .any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
+            let mut roots = new.roots.values();
+            roots.any(|r| r.mount.id == m.id || (r.mount.cross && m.cross))
         });
         let warnings = if found.is_empty() {
             String::new()
@@ -130,6 +198,9 @@ pub enum ServeError {
     /// Exports that cannot be served.
     #[error("{0}")]
     Exports(String),
+    /// The recovery database.
+    #[error(transparent)]
+    Recovery(#[from] StartError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -184,33 +255,21 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     let key = step("reading the handle key", load_key(&config.state_dir))?;
     let listening = listener::bind(&listener::with_portmapper(&listen, config.portmapper))?;
     let remotes = (0..threads).map(Remote::new).collect::<Result<Vec<_>, _>>();
-    let shared = Arc::new(Shared {
-        vfs: Vfs::new(&VfsConfig {
-            open_files: config.limits.open_files as usize,
-            verifier_seed: random_u64(),
-        }),
-        exports: ArcSwap::default(),
-        generation: AtomicU64::new(1),
-        roots: ArcSwap::default(),
+    let (recovery, previous) = RecoveryStore::open(&config.recovery_db(), config.lease_time)?;
+    let parts = Parts {
         key,
         names: step(
             "starting name lookups",
             Names::start(Arc::new(SystemResolver)),
         )?,
-        groups: config.manage_gids.then(Groups::default),
-        state: State::new(random_u64() as u32, crate::nfs4::state::Config::default()),
-        drc: Drc::new(crate::rpc::drc::Limits::default()),
-        io_max: 1 << 20,
+        remotes: step("making worker mailboxes", remotes)?,
         port: listening
             .first()
             .map_or(config::NFS_PORT, |l| l.addr.port()),
-        started: exec::now(),
-        stopping: AtomicBool::new(false),
-        connections: worker::Connections::new(threads),
-        remotes: step("making worker mailboxes", remotes)?,
-        counters: Mutex::default(),
-        config,
-    });
+        recovery,
+        previous,
+    };
+    let shared = Arc::new(Shared::new(config, parts));
     let said = shared.replace_exports(table).map_err(ServeError::Exports)?;
     tracing::info!("{}", said.trim_end());
     serve(&shared, listening, exports, threads)
@@ -336,7 +395,7 @@ fn announce(shared: &Shared, addresses: &[std::net::SocketAddr]) {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
     let mut out = std::io::stdout().lock();
-    for export in shared.exports.load().exports() {
+    for export in shared.exported.load().table.exports() {
         for address in addresses.iter().filter(|a| a.port() != PORTMAPPER_PORT) {
             let _ = writeln!(out, "{}", mount_command(*address, &host, &export.path));
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -15,9 +15,9 @@ use vfs::uring::fixed::OpenFd;
 use vfs::uring::{Ring, RingConfig};
 
 use crate::config::Limits;
-use crate::conn::Conn;
-use crate::cx::Client;
+use crate::conn::{self, BackConn, Conn};
 use crate::listener::{self, Listening};
+use crate::nfs4::recovery::run_grace;
 use crate::server::{Shared, add_counters};
 
 /// How many connections there are, by worker and by client address.
@@ -28,7 +28,7 @@ pub struct Connections {
 
 /// One admitted connection; leaves the count when dropped.
 pub struct Slot {
-    server: Option<Arc<Shared>>,
+    server: Arc<Shared>,
     worker: usize,
     ip: IpAddr,
 }
@@ -50,8 +50,8 @@ impl Connections {
             .sum()
     }
 
-    /// Counts a new connection from `ip` and chooses its worker; `None` over a limit.
-    pub fn admit(&self, ip: IpAddr, limits: &Limits) -> Option<Slot> {
+    /// Counts a new connection with `ip` and chooses its worker; `None` over a limit.
+    fn enter(&self, ip: IpAddr, limits: &Limits) -> Option<usize> {
         let mut by_client = self
             .by_client
             .lock()
@@ -68,11 +68,7 @@ impl Connections {
             .min_by_key(|(_, n)| n.load(Ordering::Relaxed));
         let worker = fewest.map_or(0, |(i, _)| i);
         self.by_worker[worker].fetch_add(1, Ordering::Relaxed);
-        Some(Slot {
-            server: None,
-            worker,
-            ip,
-        })
+        Some(worker)
     }
 
     fn leave(&self, worker: usize, ip: IpAddr) {
@@ -90,6 +86,13 @@ impl Connections {
     }
 }
 
+/// Counts a new connection with `ip` and chooses its worker; `None` over a limit.
+pub fn admit(server: &Arc<Shared>, ip: IpAddr) -> Option<Slot> {
+    let worker = server.connections.enter(ip, &server.config.limits)?;
+    let server = server.clone();
+    Some(Slot { server, worker, ip })
+}
+
 impl Slot {
     /// The worker chosen.
     pub fn worker(&self) -> usize {
@@ -99,15 +102,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(server) = &self.server {
-            server.connections.leave(self.worker, self.ip);
-        }
+        self.server.connections.leave(self.worker, self.ip);
     }
 }
 
 #[derive(Default)]
 struct Local {
-    connections: Vec<Weak<Conn>>,
     drain: Option<exec::oneshot::Sender<()>>,
 }
 
@@ -115,20 +115,18 @@ thread_local! {
     static LOCAL: RefCell<Local> = RefCell::default();
 }
 
-/// This worker's open connections.
-fn connections() -> Vec<Rc<Conn>> {
-    LOCAL.with_borrow_mut(|local| {
-        local.connections.retain(|c| c.strong_count() > 0);
-        local.connections.iter().filter_map(Weak::upgrade).collect()
-    })
+/// Takes an accepted connection over; runs on the worker's thread.
+pub fn take_connection(server: Arc<Shared>, socket: OwnedFd, addr: SocketAddr, slot: Slot) {
+    serve(Conn::new(server, OpenFd::new(socket), addr), slot);
 }
 
-/// Takes an accepted connection over; runs on the worker's thread.
-pub fn take_connection(server: Arc<Shared>, socket: OwnedFd, addr: SocketAddr, mut slot: Slot) {
-    slot.server = Some(server.clone());
-    let limits = server.config.limits.clone();
-    let conn = Conn::new(server, OpenFd::new(socket), Client::new(addr));
-    LOCAL.with_borrow_mut(|local| local.connections.push(Rc::downgrade(&conn)));
+/// Takes a connection over that this server opened; runs on the worker's thread.
+pub fn take_outgoing(server: Arc<Shared>, socket: OwnedFd, back: BackConn, slot: Slot) {
+    serve(Conn::outgoing(server, OpenFd::new(socket), back), slot);
+}
+
+fn serve(conn: Rc<Conn>, slot: Slot) {
+    let limits = conn.server.config.limits.clone();
     exec::spawn(async move {
         conn.serve(limits).await;
         drop(slot);
@@ -185,12 +183,19 @@ async fn main(
     }
     if index == 0 {
         exec::spawn(shared.vfs.clone().sweep());
+        let grace = shared.clone();
+        exec::spawn(async move { run_grace(&grace.grace, &grace.recovery).await });
     }
     exec::spawn(check_connections(shared.clone()));
     let _ = ready.send(Ok(()));
     drop(ready);
     draining.await;
     finish(shared.config.timeouts.drain).await;
+    if index == 0
+        && let Err(error) = shared.recovery.close().await
+    {
+        tracing::error!(%error, "the recovery database was not closed");
+    }
 }
 
 async fn check_connections(shared: Arc<Shared>) {
@@ -198,7 +203,7 @@ async fn check_connections(shared: Arc<Shared>) {
     loop {
         exec::sleep(Duration::from_secs(1)).await;
         exec::with_ring(Ring::relieve);
-        for conn in connections() {
+        for conn in conn::of_this_worker() {
             conn.check_progress(timeouts.half_record, timeouts.send_stalled);
         }
     }
@@ -214,7 +219,7 @@ pub fn begin_drain() {
 async fn finish(patience: Duration) {
     let end = exec::now() + patience;
     loop {
-        let open = connections();
+        let open = conn::of_this_worker();
         let busy = open
             .iter()
             .filter(|c| c.in_flight() > 0 || c.is_writing())
@@ -236,6 +241,8 @@ async fn finish(patience: Duration) {
 
 /// What a worker holds right now, by name.
 pub fn gauges() -> Vec<(&'static str, u64)> {
+    let open = conn::of_this_worker();
+    let total = |of: fn(&Conn) -> usize| open.iter().map(|c| of(c) as u64).sum();
     exec::with_ring(|ring| {
         vec![
             ("requests.in_kernel", ring.in_flight() as u64),
@@ -248,9 +255,9 @@ pub fn gauges() -> Vec<(&'static str, u64)> {
     })
     .into_iter()
     .chain([("tasks", exec::live_tasks() as u64)])
-    .chain([(
-        "requests.in_flight",
-        connections().iter().map(|c| c.in_flight() as u64).sum(),
-    )])
+    .chain([
+        ("requests.in_flight", total(Conn::in_flight)),
+        ("calls.waiting", total(Conn::calls_waiting)),
+    ])
     .collect()
 }

@@ -46,7 +46,13 @@ pub enum Permit {
 }
 
 impl Permit {
-    pub(crate) async fn check(self, file: &File, attr: &Attr, cred: &Cred, need: Need) -> Result<()> {
+    pub(crate) async fn check(
+        self,
+        file: &File,
+        attr: &Attr,
+        cred: &Cred,
+        need: Need,
+    ) -> Result<()> {
         match self {
             Permit::Judge => check(file, attr, cred, need).await,
             Permit::Opened => Ok(()),

@@ -179,7 +179,8 @@ fn wall_nanos() -> u64 {
 /// The kernel and this type of file system give a change after a statx(2) a ctime of its own.
 pub(crate) fn fine_ctime(fs_type: i64) -> bool {
     let kernel = rustix::system::uname();
-    crate::sys::MULTIGRAIN.contains(&fs_type) && at_least(&kernel.release().to_string_lossy(), 6, 13)
+    crate::sys::MULTIGRAIN.contains(&fs_type)
+        && at_least(&kernel.release().to_string_lossy(), 6, 13)
 }
 
 fn at_least(release: &str, major: u32, minor: u32) -> bool {

@@ -229,6 +229,16 @@ impl Mount {
     /// What NFSv3's FSINFO and PATHCONF report.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
+            clone_blksize: self.block,
+            ..Limits::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    /// What the file systems that are served have in common.
+    fn default() -> Self {
+        Limits {
             link_max: 65_000,
             name_max: crate::name::NAME_MAX as u32,
             no_trunc: true,
@@ -237,7 +247,7 @@ impl Mount {
             case_preserving: true,
             max_file_size: i64::MAX as u64,
             time_delta: Time { sec: 0, nsec: 1 },
-            clone_blksize: self.block,
+            clone_blksize: 0,
         }
     }
 }

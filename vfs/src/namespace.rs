@@ -14,6 +14,7 @@ use crate::exec;
 use crate::file::File;
 use crate::mount::c_string;
 use crate::name::Name;
+use crate::order::Change;
 use crate::sys;
 use crate::uring::blocking;
 use crate::uring::counters::Call;
@@ -31,6 +32,8 @@ pub enum CreateHow {
     Guarded(SetAttr),
     /// The name must not exist, unless this very verifier created it.
     Exclusive([u8; 8]),
+    /// The same with attributes (RFC 8881 18.16.1 `EXCLUSIVE4_1`), which a retransmission sets again.
+    ExclusiveAttrs([u8; 8], SetAttr),
 }
 
 /// Special files (RFC 1813 3.3.11). Devices are (major, minor).
@@ -49,6 +52,37 @@ pub struct Created {
     pub result: Result<(Arc<File>, Attr)>,
     /// The directory around it.
     pub dir: Wcc,
+    /// It was made by this very request, or an earlier transmission of it that left the same verifier;
+    /// false where an existing file was found (RFC 1813 3.3.8 `UNCHECKED`), and with an error.
+    pub fresh: bool,
+}
+
+/// What a creation gave, and [`Created::fresh`].
+struct Made {
+    file: Arc<File>,
+    attr: Attr,
+    fresh: bool,
+}
+
+impl Made {
+    fn now((file, attr): (Arc<File>, Attr)) -> Self {
+        Made {
+            file,
+            attr,
+            fresh: true,
+        }
+    }
+}
+
+impl Created {
+    fn of((made, dir): (Result<Made>, Wcc)) -> Self {
+        let fresh = made.as_ref().is_ok_and(|made| made.fresh);
+        Created {
+            result: made.map(|made| (made.file, made.attr)),
+            dir,
+            fresh,
+        }
+    }
 }
 
 /// Outcome of RENAME.
@@ -99,7 +133,28 @@ impl CreateHow {
         match self {
             CreateHow::Unchecked(set) | CreateHow::Guarded(set) => split(set, 0o644),
             CreateHow::Exclusive(_) => (EXCLUSIVE_MODE, SetAttr::default()),
+            CreateHow::ExclusiveAttrs(_, set) => split(set, EXCLUSIVE_MODE),
         }
+    }
+
+    fn verifier(&self) -> Option<[u8; 8]> {
+        match self {
+            CreateHow::Exclusive(verifier) | CreateHow::ExclusiveAttrs(verifier, _) => {
+                Some(*verifier)
+            }
+            CreateHow::Unchecked(_) | CreateHow::Guarded(_) => None,
+        }
+    }
+
+    /// The size a new file shall have; 0 is the one it has.
+    fn size(&self) -> Option<u64> {
+        let set = match self {
+            CreateHow::Unchecked(set)
+            | CreateHow::Guarded(set)
+            | CreateHow::ExclusiveAttrs(_, set) => set,
+            CreateHow::Exclusive(_) => return None,
+        };
+        set.size.filter(|&size| size > 0)
     }
 }
 
@@ -139,6 +194,10 @@ async fn store_verifier(file: &Arc<OpenFd>, verifier: [u8; 8]) -> Result<()> {
         }
         stored => stored,
     }
+}
+
+fn begin(file: &Option<Arc<File>>) -> Option<Change> {
+    file.as_ref().map(|file| file.changes.begin())
 }
 
 impl Vfs {
@@ -245,26 +304,24 @@ impl Vfs {
         name: &Name,
         how: CreateHow,
     ) -> Created {
-        if let CreateHow::Exclusive(verifier) = how
+        if let Some(verifier) = how.verifier()
             && !name.is_special()
         {
-            let made = self.create_exclusive(cred, dir, name, verifier);
-            let (result, dir) = self.in_turn(dir, made).await;
-            return Created { result, dir };
+            let made = self.create_exclusive(cred, dir, name, verifier, how);
+            return Created::of(self.in_turn(dir, made).await);
         }
         if !file_ops::adaptive() || name.is_special() {
             let made = self.create_file(cred, dir, name, how);
-            let (result, dir) = self.in_turn(dir, made).await;
-            return Created { result, dir };
+            return Created::of(self.in_turn(dir, made).await);
         }
         let (mode, _) = how.initial();
         let (made, wcc) = self.make_in_lane(cred, dir, name, mode).await;
         let result = match made {
-            Ok(made) => self.complete(cred, made, how).await,
+            Ok(made) => self.complete(cred, made, how).await.map(Made::now),
             Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
             Err(e) => Err(e),
         };
-        Created { result, dir: wcc }
+        Created::of((result, wcc))
     }
 
     /// The file gets its verifier before it gets its name: whoever sees the name after a crash finds
@@ -275,11 +332,12 @@ impl Vfs {
         dir: &Arc<File>,
         name: &Name,
         verifier: [u8; 8],
-    ) -> Result<(Arc<File>, Attr)> {
-        let how = CreateHow::Exclusive(verifier);
+        how: CreateHow,
+    ) -> Result<Made> {
         let flags = OFlags::TMPFILE | OFlags::RDWR;
         let at = Name::dot().to_c_string();
-        let fd = match meta_ops::openat(cred, dir.path(), at, flags, EXCLUSIVE_MODE).await {
+        let (mode, _) = how.initial();
+        let fd = match meta_ops::openat(cred, dir.path(), at, flags, mode).await {
             Ok(fd) => Arc::new(OpenFd::new_written(fd)),
             // No nameless files here: name first, verifier second.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
@@ -292,7 +350,8 @@ impl Vfs {
         match meta_ops::linkat(cred, held, dir.path().clone(), name.to_c_string()).await {
             Ok(()) => {
                 let path = reopen_as_path(&fd)?;
-                self.adopt(&dir.mount, path).await
+                let made = self.adopt(&dir.mount, path).await?;
+                self.set_initial(cred, made, how).await.map(Made::now)
             }
             Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
             Err(e) => Err(e),
@@ -305,7 +364,7 @@ impl Vfs {
         dir: &Arc<File>,
         name: &Name,
         how: CreateHow,
-    ) -> Result<(Arc<File>, Attr)> {
+    ) -> Result<Made> {
         if name.is_special() {
             return Err(Errno::EEXIST);
         }
@@ -314,7 +373,7 @@ impl Vfs {
         match meta_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
             Ok(fd) => {
                 let made = self.adopt_created(dir, fd).await?;
-                self.complete(cred, made, how).await
+                self.complete(cred, made, how).await.map(Made::now)
             }
             Err(Errno::EEXIST) => self.existing(cred, dir, name, how).await,
             Err(e) => Err(e),
@@ -329,16 +388,22 @@ impl Vfs {
         how: CreateHow,
     ) -> Result<(Arc<File>, Attr)> {
         let (file, mut attr) = made;
-        if let CreateHow::Exclusive(verifier) = how {
+        if let Some(verifier) = how.verifier() {
             store_verifier(file.path(), verifier).await?;
-            let attr = self.getattr(&file).await?;
-            return Ok((file, attr));
+            attr = self.getattr(&file).await?;
         }
-        let size = match how {
-            CreateHow::Unchecked(s) | CreateHow::Guarded(s) => s.size.filter(|&n| n > 0),
-            CreateHow::Exclusive(_) => None,
-        };
-        if let Some(size) = size {
+        self.set_initial(cred, (file, attr), how).await
+    }
+
+    /// Sets the attributes a file cannot be made with.
+    async fn set_initial(
+        &self,
+        cred: &Cred,
+        made: (Arc<File>, Attr),
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
+        let (file, mut attr) = made;
+        if let Some(size) = how.size() {
             let size = SetAttr {
                 size: Some(size),
                 ..SetAttr::default()
@@ -356,22 +421,30 @@ impl Vfs {
         dir: &Arc<File>,
         name: &Name,
         how: CreateHow,
-    ) -> Result<(Arc<File>, Attr)> {
+    ) -> Result<Made> {
         if matches!(how, CreateHow::Guarded(_)) {
             return Err(Errno::EEXIST);
         }
         let (file, attr) = self.lookup(cred, dir, name).await.result?;
-        match how {
-            CreateHow::Exclusive(verifier) => {
-                // Data shows that a later request used the file: this is no retransmission.
-                if file.kind() != FileKind::Regular
-                    || attr.size > 0
-                    || !self.has_verifier(&file, &attr, verifier).await
-                {
-                    return Err(Errno::EEXIST);
-                }
-                Ok((file, attr))
+        if let Some(verifier) = how.verifier() {
+            // Data shows that a later request used the file: this is no retransmission.
+            if file.kind() != FileKind::Regular
+                || attr.size > how.size().unwrap_or(0)
+                || !self.has_verifier(&file, &attr, verifier).await
+            {
+                return Err(Errno::EEXIST);
             }
+            return self
+                .make_again(cred, (file, attr), how)
+                .await
+                .map(Made::now);
+        }
+        let found = |file, attr| Made {
+            file,
+            attr,
+            fresh: false,
+        };
+        match how {
             CreateHow::Unchecked(SetAttr {
                 size: Some(size), ..
             }) if file.kind() == FileKind::Regular => {
@@ -381,11 +454,30 @@ impl Vfs {
                 };
                 self.setattr(cred, &file, &set, None).await.result?;
                 let attr = self.getattr(&file).await?;
-                Ok((file, attr))
+                Ok(found(file, attr))
             }
             _ if file.kind() == FileKind::Directory => Err(Errno::EEXIST),
-            _ => Ok((file, attr)),
+            _ => Ok(found(file, attr)),
         }
+    }
+
+    /// What an earlier transmission may not have come to: its attributes, the mode among them.
+    async fn make_again(
+        &self,
+        cred: &Cred,
+        made: (Arc<File>, Attr),
+        how: CreateHow,
+    ) -> Result<(Arc<File>, Attr)> {
+        let made = self.set_initial(cred, made, how).await?;
+        let CreateHow::ExclusiveAttrs(_, SetAttr { mode, .. }) = how else {
+            return Ok(made);
+        };
+        let mode = mode.filter(|mode| mode & 0o7777 != made.1.mode);
+        let set = SetAttr {
+            mode,
+            ..SetAttr::default()
+        };
+        self.finish(cred, made, &set).await
     }
 
     async fn has_verifier(&self, file: &Arc<File>, attr: &Attr, verifier: [u8; 8]) -> bool {
@@ -413,8 +505,8 @@ impl Vfs {
             }
             self.finish(cred, made, &rest).await
         };
-        let (result, dir) = self.in_turn(dir, make).await;
-        Created { result, dir }
+        let (made, wcc) = self.in_turn(dir, make).await;
+        Created::of((made.map(Made::now), wcc))
     }
 
     /// SYMLINK (RFC 1813 3.3.10). The mode in `set` means nothing on Linux.
@@ -436,8 +528,8 @@ impl Vfs {
             let (_, rest) = split(set, 0o777);
             self.finish(cred, made, &rest).await
         };
-        let (result, dir) = self.in_turn(dir, make).await;
-        Created { result, dir }
+        let (made, wcc) = self.in_turn(dir, make).await;
+        Created::of((made.map(Made::now), wcc))
     }
 
     /// MKNOD (RFC 1813 3.3.11).
@@ -474,8 +566,8 @@ impl Vfs {
             let made = self.adopt_name(dir, name).await?;
             self.finish(cred, made, &rest).await
         };
-        let (result, dir) = self.in_turn(dir, make).await;
-        Created { result, dir }
+        let (made, wcc) = self.in_turn(dir, make).await;
+        Created::of((made.map(Made::now), wcc))
     }
 
     /// REMOVE (RFC 1813 3.3.12): not for directories.
@@ -485,7 +577,7 @@ impl Vfs {
                 return Err(Errno::EISDIR);
             }
             let held = self.held(cred, dir, name).await;
-            let _change = held.as_ref().map(|file| file.changes.begin());
+            let _change = begin(&held);
             meta_ops::unlinkat(
                 cred,
                 dir.path().clone(),
@@ -530,6 +622,25 @@ impl Vfs {
         Changed { result, wcc }
     }
 
+    /// Removes a name, whatever it leads to (RFC 8881 18.25).
+    pub async fn remove_any(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Changed<()> {
+        if name.is_special() {
+            return Changed {
+                result: Err(Errno::EINVAL),
+                wcc: Wcc {
+                    before: None,
+                    after: self.post(dir).await,
+                },
+            };
+        }
+        // Directories are rarer: the kernel says if it is one, having changed nothing.
+        let removed = self.remove(cred, dir, name).await;
+        match removed.result {
+            Err(Errno::EISDIR) => self.rmdir(cred, dir, name).await,
+            _ => removed,
+        }
+    }
+
     /// RENAME (RFC 1813 3.3.14). The two directories take turns in a fixed order.
     pub async fn rename(
         &self,
@@ -548,6 +659,12 @@ impl Vfs {
                 return Err(Errno::EXDEV);
             }
             let replaced = self.held(cred, to, new).await;
+            // Both files' ctime moves: where that may not show, it is counted.
+            let moved = match from.mount.fine_ctime {
+                true => None,
+                false => self.held(cred, from, old).await,
+            };
+            let _changes = (begin(&replaced), begin(&moved));
             let (source, target) = (from.path().clone(), to.path().clone());
             meta_ops::renameat(cred, source, old.to_c_string(), target, new.to_c_string()).await?;
             self.release(replaced).await;

@@ -1,8 +1,9 @@
 //! Every setting of the daemon in one table, from which reading, checking, command line and reference come.
 
 use super::value::{parse_size, parse_time, show_size, show_time};
-use super::{Config, InlineExports, IoPolicy, LogFormat};
+use super::{Config, Idmapping, InlineExports, IoPolicy, LogFormat};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -14,8 +15,13 @@ pub(super) enum Field {
     Count(u32, u32, fn(&mut Config) -> &mut u32),
     Size(u64, u64, fn(&mut Config) -> &mut u64),
     Time(u64, u64, fn(&mut Config) -> &mut Duration),
+    /// Whole seconds, from 1 s to 1 h.
+    Seconds(fn(&mut Config) -> &mut Duration),
     Dir(fn(&mut Config) -> &mut PathBuf),
+    RecoveryDb,
     Policy,
+    Idmap,
+    Domain,
     Filter,
     Format,
     Listen,
@@ -45,7 +51,7 @@ const fn setting(key: &'static str, field: Field, meaning: &'static str) -> Sett
     }
 }
 
-use Field::{Bool, Count, Dir, Size, Time};
+use Field::{Bool, Count, Dir, Seconds, Size, Time};
 
 /// Every setting, in the order of the reference.
 #[rustfmt::skip] // a table
@@ -58,10 +64,18 @@ pub const SETTINGS: &[Setting] = &[
         "Exports in the syntax of exports(5); use ''' so that backslashes stay as they are.\nNot together with exports_file."),
     setting("exports_file", Field::ExportsFile, "File with exports in the syntax of exports(5), such as /etc/exports."),
     setting("state_dir", Dir(|c| &mut c.state_dir), "Directory for what must survive a restart (key of file handles)."),
+    setting("recovery_db", Field::RecoveryDb,
+        "Database of what NFSv4 clients may reclaim after a restart; without it, recovery.redb in state_dir."),
     setting("runtime_dir", Dir(|c| &mut c.runtime_dir), "Directory of the control socket."),
+    setting("lease_time", Seconds(|c| &mut c.lease_time), "An NFSv4 client not heard of for this long can lose its opens and locks to others."),
+    setting("grace_time", Seconds(|c| &mut c.grace_time),
+        "After a restart NFSv4 clients have this long to reclaim opens and locks; new ones wait until they have.\nAt least lease_time, or clients can notice the restart too late."),
     setting("log", Field::Filter, "What is logged: LEVEL or TARGET=LEVEL, comma separated.\nLevels: off, error, warn, info, debug, trace."),
     setting("log_format", Field::Format, "\"text\" or \"json\", one line an event."),
     setting("manage_gids", Bool(|c| &mut c.manage_gids), "Look up the groups of a user here instead of believing the client (which can send 16)."),
+    setting("idmap", Field::Idmap,
+        "Owners of files as NFSv4 sends them: \"numeric\", or \"names\" (USER@DOMAIN, from this machine's databases).\nBoth are understood."),
+    setting("idmap_domain", Field::Domain, "DOMAIN of those names; without it the domain of this machine's name."),
     setting("rpcbind", Bool(|c| &mut c.rpcbind), "Register with the rpcbind running on this machine."),
     setting("portmapper", Bool(|c| &mut c.portmapper), "Answer portmapper calls on the port of NFS, for clients that ask there."),
     setting("limits.connections", Count(1, 1_000_000, |c| &mut c.limits.connections), "Open connections; further ones are closed at once."),
@@ -168,33 +182,35 @@ impl Setting {
                 }
             }
             Time(least, most, at) => {
-                let time = input.text("").ok().and_then(parse_time);
                 let range = Duration::from_millis(least)..=Duration::from_millis(most);
-                match time.filter(|time| range.contains(time)) {
-                    Some(time) => *at(config) = time,
-                    None => {
-                        let shown = format!(
-                            "from {} to {}",
-                            show_time(*range.start()),
-                            show_time(*range.end())
-                        );
-                        return problem(
-                            "not a usable time",
-                            format!(
-                                "write a time {shown}, such as \"{}\"",
-                                show_time(*at(config))
-                            ),
-                        );
-                    }
+                *at(config) = read_time(input, range, *at(config))?;
+            }
+            Seconds(at) => {
+                let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+                let time = read_time(input, range, *at(config))?;
+                if time.subsec_nanos() != 0 {
+                    return problem(
+                        "not a whole number of seconds",
+                        format!("write \"{}s\"", time.as_secs() + 1),
+                    );
                 }
+                *at(config) = time;
             }
             Dir(at) => *at(config) = read_path(input, name)?,
+            Field::RecoveryDb => config.recovery_db = Some(read_path(input, name)?),
             Field::Policy => {
                 config.io_policy = read_word(
                     input,
                     &[("ring", IoPolicy::Ring), ("adaptive", IoPolicy::Adaptive)],
                 )?
             }
+            Field::Idmap => {
+                config.idmap = read_word(
+                    input,
+                    &[("numeric", Idmapping::Numeric), ("names", Idmapping::Names)],
+                )?
+            }
+            Field::Domain => config.idmap_domain = Some(read_domain(input)?),
             Field::Format => {
                 config.log_format = read_word(
                     input,
@@ -229,9 +245,12 @@ impl Setting {
             Bool(at) => at(&mut config).to_string(),
             Count(_, _, at) => at(&mut config).to_string(),
             Size(_, _, at) => quoted(&show_size(*at(&mut config))),
-            Time(_, _, at) => quoted(&show_time(*at(&mut config))),
+            Time(_, _, at) | Seconds(at) => quoted(&show_time(*at(&mut config))),
             Dir(at) => quoted(&at(&mut config).to_string_lossy()),
+            Field::RecoveryDb => quoted(&config.recovery_db?.to_string_lossy()),
             Field::Policy => quoted(config.io_policy.name()),
+            Field::Idmap => quoted(config.idmap.name()),
+            Field::Domain => quoted(&config.idmap_domain?),
             Field::Format => quoted(config.log_format.name()),
             Field::Filter => quoted(&config.log),
             Field::Listen => {
@@ -246,6 +265,27 @@ impl Setting {
             Field::ExportsFile => quoted(&config.exports_file?.to_string_lossy()),
         })
     }
+}
+
+fn read_time(
+    input: &Input<'_>,
+    range: RangeInclusive<Duration>,
+    now: Duration,
+) -> Result<Duration, Problem> {
+    let time = input.text("").ok().and_then(parse_time);
+    time.filter(|time| range.contains(time)).map_or_else(
+        || {
+            let (least, most) = (show_time(*range.start()), show_time(*range.end()));
+            problem(
+                "not a usable time",
+                format!(
+                    "write a time from {least} to {most}, such as \"{}\"",
+                    show_time(now)
+                ),
+            )
+        },
+        Ok,
+    )
 }
 
 fn read_bool(input: &Input<'_>, name: &str) -> Result<bool, Problem> {
@@ -283,6 +323,17 @@ fn read_path(input: &Input<'_>, name: &str) -> Result<PathBuf, Problem> {
         return problem("not an absolute path", format!("write {name} = \"/PATH\""));
     }
     Ok(PathBuf::from(text))
+}
+
+/// A DNS domain name, or what looks like one.
+fn read_domain(input: &Input<'_>) -> Result<String, Problem> {
+    let example = "idmap_domain = \"example.org\"";
+    let text = input.text(example)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if text.is_empty() || text.len() > crate::nfs4::idmap::DOMAIN_MAX || !text.bytes().all(plain) {
+        return problem("not a domain name", format!("write {example}"));
+    }
+    Ok(text.to_owned())
 }
 
 /// One `ADDRESS:PORT`. Port 0 lets the system choose.

@@ -50,10 +50,15 @@ threads = 3
 io_policy = "ring"
 exports_file = "/etc/exports"
 state_dir = "/s"
+recovery_db = "/d/r.redb"
 runtime_dir = "/r"
+lease_time = "20s"
+grace_time = "1m"
 log = "warn,nfsd::rpc=debug"
 log_format = "json"
 manage_gids = true
+idmap = "names"
+idmap_domain = "Example.org"
 rpcbind = true
 portmapper = true
 [limits]
@@ -89,8 +94,17 @@ drain = "0s"
         (config.state_dir.to_str(), config.runtime_dir.to_str()),
         (Some("/s"), Some("/r"))
     );
+    assert_eq!(config.recovery_db(), Path::new("/d/r.redb"));
+    assert_eq!(
+        (config.lease_time, config.grace_time),
+        (Duration::from_secs(20), Duration::from_secs(60))
+    );
     assert_eq!(config.log, "warn,nfsd::rpc=debug");
     assert!(config.manage_gids && config.rpcbind && config.portmapper);
+    assert_eq!(
+        (config.idmap, config.idmap_domain.as_deref()),
+        (Idmapping::Names, Some("Example.org"))
+    );
     let limits = Limits {
         connections: 100,
         connections_per_client: 10,
@@ -161,6 +175,14 @@ fn faults_say_where_what_and_the_fix() {
             "1: error: io_policy: not a string but a number: \"3\"; fix: write \"ring\" or \"adaptive\"",
         ),
         (
+            "idmap = \"name\"",
+            "1: error: idmap: not one of the known values: \"\\\"name\\\"\"; fix: write \"numeric\" or \"names\"",
+        ),
+        (
+            "idmap_domain = \"a@b\"",
+            "1: error: idmap_domain: not a domain name: \"\\\"a@b\\\"\"; fix: write idmap_domain = \"example.org\"",
+        ),
+        (
             "rpcbind = 1",
             "1: error: rpcbind: not true or false: \"1\"; fix: write rpcbind = true or rpcbind = false",
         ),
@@ -216,6 +238,41 @@ fn faults_say_where_what_and_the_fix() {
     for (text, expected) in cases {
         assert_eq!(read(text).1, format!("ringnfs.toml:{expected}"), "{text}");
     }
+}
+
+#[test]
+fn faults_of_recovery_settings() {
+    let cases = [
+        (
+            "lease_time = 90",
+            "1: error: lease_time: not a usable time: \"90\"; fix: write a time from 1s to 1h, such as \"90s\"",
+        ),
+        (
+            "grace_time = \"3601s\"",
+            "1: error: grace_time: not a usable time: \"\\\"3601s\\\"\"; fix: write a time from 1s to 1h, such as \"90s\"",
+        ),
+        (
+            "lease_time = \"2500ms\"",
+            "1: error: lease_time: not a whole number of seconds: \"\\\"2500ms\\\"\"; fix: write \"3s\"",
+        ),
+        (
+            "lease_time = \"60s\"\ngrace_time = \"30s\"",
+            "2: warning: grace_time is below lease_time: clients can notice a restart too late to reclaim their locks: \"30s\"; fix: write at least \"1m\"",
+        ),
+        (
+            "recovery_db = \"r.redb\"",
+            "1: error: recovery_db: not an absolute path: \"\\\"r.redb\\\"\"; fix: write recovery_db = \"/PATH\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(read(text).1, format!("ringnfs.toml:{expected}"), "{text}");
+    }
+}
+
+#[test]
+fn the_recovery_database_is_in_the_state_directory() {
+    let config = clean("state_dir = \"/s\"");
+    assert_eq!(config.recovery_db(), Path::new("/s/recovery.redb"));
 }
 
 #[test]

@@ -8,7 +8,6 @@ use super::state::client::{Client, Principal};
 use super::status::Nfsstat4;
 use super::types::{Stateid4, Tag4};
 use crate::cx::{Cx, Opened, Reply};
-use crate::fh::FileHandle;
 use crate::rpc::msg::Refusal;
 use crate::xdr::{Dec, XdrError};
 
@@ -142,33 +141,6 @@ impl<'c> Compound<'c> {
     fn used(&self, out: &Reply) -> usize {
         let payload = out.payload.as_ref().map_or(0, |data| data.len());
         out.bytes.len().saturating_sub(self.start) + payload.next_multiple_of(4)
-    }
-
-    /// What a filehandle names.
-    ///
-    /// # Errors
-    /// `BADHANDLE`, `STALE`; `ACCESS` and `WRONGSEC` of the export.
-    pub async fn open(&self, wire: &[u8]) -> Result<Place, Nfsstat4> {
-        Ok(Place::File(self.cx.open(wire).await?))
-    }
-
-    /// The filehandle of a place.
-    ///
-    /// # Errors
-    /// `SERVERFAULT` for a kernel handle that does not fit, which start-up excludes.
-    pub fn fh(&self, place: &Place) -> Result<FileHandle, Nfsstat4> {
-        match place {
-            Place::File(opened) => Ok(self.cx.fh(opened, &opened.file)?),
-            Place::Pseudo(_) => Err(Nfsstat4::Serverfault),
-        }
-    }
-
-    /// The root of the pseudo file system.
-    ///
-    /// # Errors
-    /// As [`Compound::open`].
-    pub async fn root(&self) -> Result<Place, Nfsstat4> {
-        Ok(Place::Pseudo(0))
     }
 }
 

@@ -1,11 +1,17 @@
 //! NFS version 4, minor versions 0 to 2 (RFC 7530, RFC 8881, RFC 7862, RFC 8276).
 
+pub mod attr;
 pub mod compound;
+pub mod idmap;
 pub mod op;
+pub mod pseudo;
+pub mod recovery;
+mod reply;
 pub mod state;
 pub mod stateful;
 pub mod status;
 pub mod types;
+mod walk;
 
 use crate::xdr::xdr_enum;
 

@@ -214,6 +214,12 @@ impl Bitmap4 {
         self.words[(bit / 32) as usize] |= 1 << (bit % 32);
     }
 
+    /// Takes out `bit` (below 96).
+    #[inline]
+    pub const fn remove(&mut self, bit: u32) {
+        self.words[(bit / 32) as usize] &= !(1 << (bit % 32));
+    }
+
     /// What is in both sets.
     #[must_use]
     pub fn and(&self, other: &Bitmap4) -> Bitmap4 {

@@ -2,12 +2,14 @@
 //! clock.
 
 pub mod auth;
+pub mod calls;
 pub mod drc;
 pub mod msg;
 pub mod portmap;
 mod portmap_proc;
 pub mod record;
 pub mod rpcbind;
+pub mod uaddr;
 
 use std::ops::RangeInclusive;
 

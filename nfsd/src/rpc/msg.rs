@@ -7,7 +7,8 @@ use crate::xdr::{Dec, Decode, Enc, Encode, Result, XdrError, xdr_enum};
 pub const RPC_VERSION: u32 = 2;
 
 const CALL: u32 = 0;
-const REPLY: u32 = 1;
+/// `msg_type` of a reply.
+pub(super) const REPLY: u32 = 1;
 const MSG_ACCEPTED: u32 = 0;
 const MSG_DENIED: u32 = 1;
 const RPC_MISMATCH: u32 = 0;

@@ -1,9 +1,6 @@
 //! Port mapper version 2 and rpcbind versions 3 and 4 (RFC 1833): the types, to answer and to register.
 
 use crate::xdr::{Chain, xdr_enum, xdr_opaque, xdr_struct};
-use arrayvec::ArrayString;
-use core::fmt::Write;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Program number of the port mapper and of rpcbind.
 pub const PMAP_PROG: u32 = 100_000;
@@ -101,7 +98,7 @@ xdr_struct! {
         pub r_vers: u32,
         /// Network id: `tcp`, `tcp6`, `udp`, `udp6`, `local`.
         pub r_netid: RpcbString<'a>,
-        /// Universal address, see [`universal_addr`].
+        /// Universal address, see [`super::uaddr`].
         pub r_addr: RpcbString<'a>,
         /// Owner of the service.
         pub r_owner: RpcbString<'a>,
@@ -110,80 +107,3 @@ xdr_struct! {
 
 /// Result of RPCBPROC_DUMP.
 pub type RpcbList<'a> = Chain<'a, Rpcb<'a>>;
-
-/// The network id of a TCP address.
-#[must_use]
-pub const fn netid(addr: &SocketAddr) -> &'static str {
-    if addr.is_ipv4() { "tcp" } else { "tcp6" }
-}
-
-/// Longest universal address: 45 characters of IPv6 and two bytes of port.
-pub type UniversalAddr = ArrayString<56>;
-
-/// Universal address of a socket address: the host, then the port's two bytes in decimal, joined by
-/// dots: `127.0.0.1.8.1` is port 2049 (RFC 5665 section 5.2.3.3 and 5.2.3.4).
-#[must_use]
-pub fn universal_addr(addr: &SocketAddr) -> UniversalAddr {
-    let [high, low] = addr.port().to_be_bytes();
-    let mut out = UniversalAddr::new();
-    // The longest address fits, so there is no error to report.
-    let _ = write!(out, "{}.{high}.{low}", addr.ip());
-    out
-}
-
-/// Reads a universal address; `None` if it is not one.
-#[must_use]
-pub fn parse_universal_addr(text: &[u8]) -> Option<SocketAddr> {
-    let text = core::str::from_utf8(text).ok()?;
-    let (text, low) = text.rsplit_once('.')?;
-    let (host, high) = text.rsplit_once('.')?;
-    let port = u16::from_be_bytes([port_byte(high)?, port_byte(low)?]);
-    let ip = match host.parse::<Ipv4Addr>() {
-        Ok(v4) => IpAddr::V4(v4),
-        Err(_) => IpAddr::V6(host.parse::<Ipv6Addr>().ok()?),
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
-/// A decimal byte without sign (`u8::from_str` would take `+1`).
-fn port_byte(text: &str) -> Option<u8> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if digits { text.parse().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn universal_addresses() {
-        let v4: SocketAddr = "127.0.0.1:2049".parse().unwrap();
-        assert_eq!(&universal_addr(&v4), "127.0.0.1.8.1");
-        let v6: SocketAddr = "[::]:111".parse().unwrap();
-        assert_eq!(&universal_addr(&v6), "::.0.111");
-        assert_eq!((netid(&v4), netid(&v6)), ("tcp", "tcp6"));
-        for bad in [
-            "",
-            ".",
-            "..",
-            "1.2.3.4",
-            "1.2.3.4.5",
-            "1.2.3.4.256.0",
-            "1.2.3.4.+1.0",
-            "a.1.1",
-            "1.2.3.4..1",
-        ] {
-            assert_eq!(parse_universal_addr(bad.as_bytes()), None, "{bad}");
-        }
-        assert_eq!(parse_universal_addr(b"\xff.1.1"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn universal_address_round_trip(ip in any::<IpAddr>(), port in any::<u16>()) {
-            let addr = SocketAddr::new(ip, port);
-            prop_assert_eq!(parse_universal_addr(universal_addr(&addr).as_bytes()), Some(addr));
-        }
-    }
-}

@@ -7,9 +7,9 @@ use std::time::UNIX_EPOCH;
 use super::PROGRAMS;
 use super::msg::Refusal;
 use super::portmap::{
-    IPPROTO_TCP, Mapping, PMAP_V2, PmapProc, RPCB_V4, Rpcb, RpcbProc, RpcbString, UniversalAddr,
-    netid, parse_universal_addr, universal_addr,
+    IPPROTO_TCP, Mapping, PMAP_V2, PmapProc, RPCB_V4, Rpcb, RpcbProc, RpcbString,
 };
+use super::uaddr::{UniversalAddr, netid, parse_universal_addr, universal_addr};
 use crate::cx::{Cx, Reply};
 use crate::xdr::{Dec, XdrError, encode_chain};
 

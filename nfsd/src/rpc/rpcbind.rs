@@ -16,10 +16,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use super::auth::OpaqueAuth;
 use super::msg::{CallHeader, Refusal, ReplyHeader};
-use super::portmap::{
-    PMAP_PORT, PMAP_PROG, RPCB_V4, Rpcb, RpcbProc, RpcbString, netid, universal_addr,
-};
+use super::portmap::{PMAP_PORT, PMAP_PROG, RPCB_V4, Rpcb, RpcbProc, RpcbString};
 use super::record::mark;
+use super::uaddr::{netid, universal_addr};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{NFS_PROGRAM, NFS_V3};
 use crate::xdr::{Dec, Enc, XdrError};

@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use nfsd::mount::types::*;
 use nfsd::rpc::auth::sys::AuthSys;
 use nfsd::rpc::portmap::*;
+use nfsd::rpc::uaddr::{parse_universal_addr, universal_addr};
 
 fuzz_target!(|data: &[u8]| {
     if let Some((0, text)) = data.split_first().map(|(n, text)| (*n, text)) {

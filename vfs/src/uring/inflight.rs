@@ -103,9 +103,10 @@ impl Inflight {
 
     /// What is in flight besides network operations, which wait for clients by their nature.
     pub(crate) fn file_keys(&self) -> impl Iterator<Item = Key> {
-        use io_uring::opcode::{Accept, Recv, RecvMsg, SendMsg, SendMsgZc};
-        const NETWORK: [u8; 5] = [
+        use io_uring::opcode::{Accept, Connect, Recv, RecvMsg, SendMsg, SendMsgZc};
+        const NETWORK: [u8; 6] = [
             Accept::CODE,
+            Connect::CODE,
             Recv::CODE,
             RecvMsg::CODE,
             SendMsg::CODE,

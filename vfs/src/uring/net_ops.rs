@@ -1,6 +1,7 @@
-//! Socket operations: multishot accept and recv, gathered sends.
+//! Socket operations: connect, multishot accept and recv, gathered sends.
 
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -49,6 +50,68 @@ pub fn accept(listener: &Arc<OwnedFd>) -> Stream<Accept> {
     stream(Accept {
         listener: listener.clone(),
     })
+}
+
+/// An address as the kernel takes it.
+enum Name {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl From<SocketAddr> for Name {
+    fn from(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(addr) => Name::V4(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: addr.port().to_be(),
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(addr.ip().octets()),
+                },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(addr) => Name::V6(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: addr.port().to_be(),
+                sin6_flowinfo: addr.flowinfo(),
+                sin6_addr: libc::in6_addr {
+                    s6_addr: addr.ip().octets(),
+                },
+                sin6_scope_id: addr.scope_id(),
+            }),
+        }
+    }
+}
+
+struct Connect {
+    socket: OwnedFd,
+    name: Name,
+}
+
+impl Op for Connect {
+    type Output = Result<OwnedFd>;
+    const CODE: u8 = opcode::Connect::CODE;
+
+    fn sqe(&mut self) -> squeue::Entry {
+        let (name, len) = match &self.name {
+            Name::V4(name) => ((&raw const *name).cast(), size_of_val(name)),
+            Name::V6(name) => ((&raw const *name).cast(), size_of_val(name)),
+        };
+        opcode::Connect::new(types::Fd(self.socket.as_raw_fd()), name, len as u32).build()
+    }
+
+    fn complete(self, res: i32, _: u32) -> Self::Output {
+        Errno::check(res).map(|_| self.socket)
+    }
+}
+
+/// Connects `socket`, which comes back connected or is closed. It may take as long as TCP retries:
+/// dropping the future gives up and closes the socket.
+///
+/// # Errors
+/// `connect(2)`.
+pub async fn connect(socket: OwnedFd, to: SocketAddr) -> Result<OwnedFd> {
+    let name = to.into();
+    run(Connect { socket, name }).await
 }
 
 /// Received bytes in a provided buffer, which goes back to the kernel when this is dropped.

@@ -152,6 +152,32 @@ fn time_outs_drop_what_took_too_long() {
 }
 
 #[test]
+fn connects_or_says_why_not() {
+    let _alone = alone();
+    run(&ring(), async {
+        for (any, domain) in [
+            ("127.0.0.1:0", rustix::net::AddressFamily::INET),
+            ("[::1]:0", rustix::net::AddressFamily::INET6),
+        ] {
+            let socket = || {
+                let stream = rustix::net::SocketType::STREAM;
+                rustix::net::socket(domain, stream, None).expect("a socket")
+            };
+            let listener = TcpListener::bind(any).expect("listen");
+            let there = listener.local_addr().expect("address");
+            let connected = net_ops::connect(socket(), there).await.expect("connect");
+            let (far, from) = listener.accept().expect("accept");
+            let near = TcpStream::from(connected);
+            assert_eq!(near.peer_addr().expect("address"), there);
+            assert_eq!(near.local_addr().expect("address"), from);
+            drop((near, far, listener));
+            let refused = net_ops::connect(socket(), there).await;
+            assert_eq!(refused.map(drop), Err(Errno(libc::ECONNREFUSED)));
+        }
+    });
+}
+
+#[test]
 fn a_dropped_sender_ends_the_wait() {
     let _alone = alone();
     run(&ring(), async {

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod deleg;
+pub mod grace;
 pub mod holdings;
 pub mod lock;
 pub mod open;

@@ -84,6 +84,46 @@ impl Encode for OpaqueAuth<'_> {
     }
 }
 
+/// Credential of calls made here, encoded once for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    flavor: Flavor,
+    body: Box<[u8]>,
+}
+
+impl Credential {
+    /// AUTH_NONE.
+    #[must_use]
+    pub fn none() -> Self {
+        Credential {
+            flavor: Flavor::None,
+            body: Box::default(),
+        }
+    }
+
+    /// AUTH_SYS.
+    ///
+    /// # Errors
+    /// A machine name above [`sys::MAX_MACHINENAME`].
+    pub fn sys(parms: &sys::AuthSys<'_>) -> Result<Self> {
+        let mut body = Vec::new();
+        Enc::new(&mut body, MAX_AUTH_BYTES).put(parms)?;
+        Ok(Credential {
+            flavor: Flavor::Sys,
+            body: body.into(),
+        })
+    }
+
+    /// As it goes into the header of a call.
+    #[must_use]
+    pub fn wire(&self) -> OpaqueAuth<'_> {
+        OpaqueAuth {
+            flavor: self.flavor.wire(),
+            body: &self.body,
+        }
+    }
+}
+
 /// Who a call comes from, before squashing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {

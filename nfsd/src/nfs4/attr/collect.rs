@@ -1,0 +1,140 @@
+//! Where the values of attributes come from.
+
+use vfs::{Attr, FileKind, StatFs, Time, exec};
+
+use super::{Values, bit};
+use crate::cx::Opened;
+use crate::nfs4::compound::{Compound, Place};
+use crate::nfs4::idmap::{Owner, Who};
+use crate::nfs4::pseudo;
+use crate::nfs4::status::Nfsstat4;
+use crate::nfs4::types::Bitmap4;
+
+const SPACE: Bitmap4 = Bitmap4::of(&[
+    bit::FILES_AVAIL,
+    bit::FILES_FREE,
+    bit::FILES_TOTAL,
+    bit::SPACE_AVAIL,
+    bit::SPACE_FREE,
+    bit::SPACE_TOTAL,
+]);
+
+/// What `asked` needs to be known of a place.
+///
+/// # Errors
+/// `STALE`, and those of `statx(2)` and `statfs(2)`.
+pub async fn collect(c: &Compound<'_>, place: &Place, asked: &Bitmap4) -> Result<Values, Nfsstat4> {
+    match place {
+        Place::File(opened) => {
+            let attr = c.cx.server.vfs.getattr(&opened.file).await?;
+            of_file(c, opened, attr, asked).await
+        }
+        Place::Pseudo(node) => Ok(of_pseudo(c, *node)),
+    }
+}
+
+/// Values of a directory's entries before any entry: what they have in common is the directory's.
+///
+/// # Errors
+/// As [`collect`].
+pub async fn shared(c: &Compound<'_>, dir: &Opened, asked: &Bitmap4) -> Result<Values, Nfsstat4> {
+    let attr = c.cx.server.vfs.getattr(&dir.file).await?;
+    of_file(c, dir, attr, asked).await
+}
+
+async fn of_file(
+    c: &Compound<'_>,
+    opened: &Opened,
+    attr: Attr,
+    asked: &Bitmap4,
+) -> Result<Values, Nfsstat4> {
+    let vfs = &c.cx.server.vfs;
+    let space = match asked.and(&SPACE).is_empty() {
+        true => None,
+        false => Some(vfs.statfs(&opened.file).await?),
+    };
+    let mounted_on = match asked.has(bit::MOUNTED_ON_FILEID) {
+        true => c.mounted_on(opened).await?.unwrap_or(attr.fileid),
+        false => attr.fileid,
+    };
+    Ok(Values {
+        minor: c.minor,
+        attr,
+        fsid: (opened.file.mount.fsid_of(&attr), 0),
+        fh: c.cx.fh(opened, &opened.file)?,
+        mounted_on,
+        space,
+        limits: vfs.limits(&opened.file),
+        io_max: c.cx.server.io_max,
+        lease: lease(c),
+        owners: owners(c, &attr).await,
+        quota: None,
+        xattrs: true,
+    })
+}
+
+/// `owner` and `owner_group`.
+pub async fn owners(c: &Compound<'_>, attr: &Attr) -> [Owner; 2] {
+    let idmap = &c.cx.server.idmap;
+    let now = exec::now();
+    let both = idmap.owner_now(Who::User, attr.uid, now);
+    if let (Some(user), Some(group)) = (both, idmap.owner_now(Who::Group, attr.gid, now)) {
+        return [user, group];
+    }
+    let user = idmap.owner(Who::User, attr.uid).await;
+    [user, idmap.owner(Who::Group, attr.gid).await]
+}
+
+fn lease(c: &Compound<'_>) -> u32 {
+    c.cx.server.config.lease_time.as_secs() as u32
+}
+
+/// A directory of the pseudo file system: everybody may list and search it, nobody changes it.
+pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Values {
+    let change = c.cx.server.exported.load().pseudo.change();
+    let since = Time {
+        sec: (change / 1_000_000_000) as i64,
+        nsec: (change % 1_000_000_000) as u32,
+    };
+    let attr = Attr {
+        kind: FileKind::Directory,
+        mode: 0o555,
+        nlink: 2,
+        uid: 0,
+        gid: 0,
+        size: 4096,
+        used: 4096,
+        rdev: (0, 0),
+        dev: (0, 0),
+        fileid: node,
+        blksize: 4096,
+        atime: since,
+        mtime: since,
+        ctime: since,
+        btime: None,
+        mount_root: false,
+        change,
+    };
+    let none = StatFs {
+        total: 0,
+        free: 0,
+        avail: 0,
+        files_total: 0,
+        files_free: 0,
+        files_avail: 0,
+    };
+    Values {
+        minor: c.minor,
+        attr,
+        fsid: pseudo::FSID,
+        fh: c.cx.server.key.seal_pseudo(node),
+        mounted_on: node,
+        space: Some(none),
+        limits: vfs::Limits::default(),
+        io_max: c.cx.server.io_max,
+        lease: lease(c),
+        owners: [Owner::Number(0), Owner::Number(0)],
+        quota: None,
+        xattrs: false,
+    }
+}

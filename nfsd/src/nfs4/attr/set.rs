@@ -1,0 +1,87 @@
+//! Attributes a client sets: SETATTR, CREATE, OPEN (RFC 8881 18.30, 18.4, 18.16).
+
+use vfs::{SetAttr, SetTime, Time};
+
+use super::{bit, readable, settable};
+use crate::nfs4::compound::Compound;
+use crate::nfs4::idmap::{Unmapped, Who};
+use crate::nfs4::status::Nfsstat4;
+use crate::nfs4::types::{Bitmap4, Fattr4};
+use crate::xdr::{Dec, XdrError};
+
+/// What a client wants set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting {
+    /// The changes.
+    pub set: SetAttr,
+    /// Which attributes they are.
+    pub mask: Bitmap4,
+}
+
+/// Longest owner string looked at.
+const OWNER_MAX: usize = 1024;
+
+/// Reads the attributes to set.
+///
+/// # Errors
+/// `ATTRNOTSUPP` for an attribute this server does not have, `INVAL` for one that cannot be set,
+/// `BADXDR` for values that do not decode, `BADOWNER` for a name nobody has.
+pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nfsstat4> {
+    let mask = fattr.mask;
+    let known = settable(c.minor);
+    if !mask.within(&known) {
+        let inval = mask.within(&readable(c.minor).or(&known));
+        return Err(if inval {
+            Nfsstat4::Inval
+        } else {
+            Nfsstat4::Attrnotsupp
+        });
+    }
+    let mut set = SetAttr::default();
+    let mut dec = Dec::new(fattr.values.0);
+    for number in mask.iter() {
+        match number {
+            bit::SIZE => set.size = Some(dec.u64()?),
+            bit::MODE => set.mode = Some(mode(dec.u32()?)?),
+            bit::OWNER => set.uid = Some(owner(c, Who::User, dec.opaque(OWNER_MAX)?).await?),
+            bit::OWNER_GROUP => set.gid = Some(owner(c, Who::Group, dec.opaque(OWNER_MAX)?).await?),
+            bit::TIME_ACCESS_SET => set.atime = settime(&mut dec)?,
+            bit::TIME_MODIFY_SET => set.mtime = settime(&mut dec)?,
+            _ => return Err(Nfsstat4::Attrnotsupp),
+        }
+    }
+    dec.finish()?;
+    Ok(Setting { set, mask })
+}
+
+/// `mode4` has twelve bits (RFC 8881 6.2.4).
+fn mode(mode: u32) -> Result<u32, Nfsstat4> {
+    if mode & !0o7777 == 0 {
+        Ok(mode)
+    } else {
+        Err(Nfsstat4::Inval)
+    }
+}
+
+/// `settime4`.
+fn settime(dec: &mut Dec<'_>) -> Result<SetTime, Nfsstat4> {
+    match dec.u32()? {
+        0 => Ok(SetTime::Now),
+        1 => {
+            let (sec, nsec) = (dec.i64()?, dec.u32()?);
+            if nsec >= 1_000_000_000 {
+                return Err(Nfsstat4::Inval);
+            }
+            Ok(SetTime::At(Time { sec, nsec }))
+        }
+        _ => Err(XdrError::BadEnum.into()),
+    }
+}
+
+async fn owner(c: &Compound<'_>, who: Who, name: &[u8]) -> Result<u32, Nfsstat4> {
+    let id = c.cx.server.idmap.id(who, name).await;
+    id.map_err(|why| match why {
+        Unmapped::BadOwner => Nfsstat4::Badowner,
+        Unmapped::Later => Nfsstat4::Delay,
+    })
+}
