@@ -2,16 +2,19 @@
 //! write (RFC 8881 8.2.3 to 8.2.5, RFC 7530 9.1.4, 9.1.6), the order of an owner's requests in 4.0
 //! (RFC 7530 9.1.7 to 9.1.11), and what is done about whoever is in the way.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
+use vfs::exec;
 use vfs::locks::{Access, Conflict, Passing};
 use vfs::order::TurnGuard;
 use vfs::{File, FileKind};
 
 use super::compound::{Compound, Place};
+use super::recovery::{Class, ClientKey};
 use super::state::State;
-use super::state::client::Client;
+use super::state::client::{Client, Inner};
 use super::state::deleg::DelegRef;
+use super::state::grace::{Reclaim, Refused};
 use super::state::holdings::{FileKey, OwnerKey};
 use super::state::owner::{Answer, Step};
 use super::state::stateid::{self, Given, Home, Kind, Name};
@@ -30,19 +33,23 @@ impl Compound<'_> {
 
     /// Clients may get back what they held before a restart, and nothing else (RFC 8881 8.4.2).
     pub fn in_grace(&self) -> bool {
-        false
+        self.cx.server.grace.in_grace()
     }
 
-    /// Whether a client may get state back now.
+    /// Lets a client get state back. Keep what is returned until it has it.
     ///
     /// # Errors
     /// `NO_GRACE`, `RECLAIM_BAD`.
-    pub fn may_reclaim(&self, _client: &Client) -> Result<(), Nfsstat4> {
-        if self.in_grace() {
-            Ok(())
-        } else {
-            Err(Nfsstat4::NoGrace)
-        }
+    pub fn may_reclaim(&self, client: &Client) -> Result<Reclaim, Nfsstat4> {
+        let key = ClientKey::new(Class::of(client.minor), &client.owner);
+        let key = key.ok_or(Nfsstat4::ReclaimBad)?;
+        let principal = client.principal.to_string();
+        let grace = &self.cx.server.grace;
+        let allowed = grace.may_reclaim(&key, &principal, exec::now());
+        allowed.map_err(|refused| match refused {
+            Refused::NoGrace => Nfsstat4::NoGrace,
+            Refused::ReclaimBad => Nfsstat4::ReclaimBad,
+        })
     }
 
     /// Whether a client may get new state now.
@@ -240,7 +247,7 @@ fn special_grant(
     }
     let locks = opened.file.locks();
     let passing = locks.passing();
-    let own = c.sequenced.as_ref().map(|s| c.home(&s.client).client_id());
+    let own = c.client().ok().map(|client| c.home(client).client_id());
     for _ in 0..TRIES {
         match locks.io(own, write, bypass) {
             Ok(()) => {
@@ -290,6 +297,14 @@ pub fn give_way(c: &Compound<'_>, conflict: Conflict, denied: Nfsstat4) -> Resul
         Conflict::Full if c.minor == 0 => Err(Nfsstat4::Resource),
         Conflict::Full => Err(Nfsstat4::Delay),
     }
+}
+
+/// A client that is still there, to give it something.
+///
+/// # Errors
+/// `EXPIRED`.
+pub fn live(client: &Client) -> Result<MutexGuard<'_, Inner>, Nfsstat4> {
+    Ok(client.lock())
 }
 
 /// Ends a client whose lease has run out: true if it is gone.
@@ -381,7 +396,7 @@ pub async fn begin_open(
 ) -> Result<(Start, u32), Nfsstat4> {
     for _ in 0..TRIES {
         let (key, turn) = {
-            let mut inner = client.lock();
+            let mut inner = live(client)?;
             let key = inner.holdings.open_owner(name, false);
             let turn = inner.holdings.open_owner_at(key).map(|o| o.turn.clone());
             (key, turn.unwrap_or_default())

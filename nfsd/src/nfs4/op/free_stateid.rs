@@ -27,7 +27,13 @@ fn free(
     target: &Target,
 ) -> Result<Box<dyn std::any::Any>, Nfsstat4> {
     let Target { name, seqid, .. } = target;
-    match held.check(home, *name, *seqid, &[Kind::Open, Kind::Lock, Kind::Deleg], None) {
+    match held.check(
+        home,
+        *name,
+        *seqid,
+        &[Kind::Open, Kind::Lock, Kind::Deleg],
+        None,
+    ) {
         // The very thing it is for.
         Ok(()) | Err(Nfsstat4::DelegRevoked) => {}
         Err(status) => return Err(status),

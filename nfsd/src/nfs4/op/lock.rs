@@ -7,9 +7,9 @@ use vfs::locks::{Conflict, Held, Holder, LockKind, Notify, Range};
 
 use crate::cx::Reply;
 use crate::nfs4::compound::{Compound, Place};
+use crate::nfs4::state::deleg::Waiter;
 use crate::nfs4::state::lock::LockRequest;
 use crate::nfs4::state::open::Refusal;
-use crate::nfs4::state::deleg::Waiter;
 use crate::nfs4::state::stateid::Kind;
 use crate::nfs4::stateful::{self, Start, TRIES, Target, file_key, give_way};
 use crate::nfs4::status::Nfsstat4;
@@ -172,11 +172,12 @@ fn lock(
     target: &Target,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    if args.reclaim {
-        c.may_reclaim(&target.client)?;
+    let _reclaim = if args.reclaim {
+        Some(c.may_reclaim(&target.client)?)
     } else {
         c.may_begin(&target.client)?;
-    }
+        None
+    };
     for _ in 0..TRIES {
         let conflict = match try_lock(c, args, range, target) {
             Ok(stateid) => {
@@ -195,6 +196,7 @@ fn lock(
         };
         match (give_way(c, conflict, Nfsstat4::Denied), held) {
             (Ok(()), _) => {}
+            (Err(Nfsstat4::Denied), _) if args.reclaim => return Err(Nfsstat4::ReclaimConflict),
             (Err(Nfsstat4::Denied), Some((holder, held))) => {
                 if args.locktype.waits() && c.minor > 0 {
                     wait(c, args, range, target);
@@ -226,7 +228,7 @@ fn try_lock(
     let request = request(c, args, range);
     let file = Some(file_key(&c.regular()?.file));
     let (name, seqid) = (target.name, target.seqid);
-    let mut inner = target.client.lock();
+    let mut inner = stateful::live(&target.client)?;
     let held = &mut inner.holdings;
     match &args.locker {
         Locker4::New(new) => {
@@ -252,7 +254,9 @@ fn wait(c: &Compound<'_>, args: &LockArgs<'_>, range: Range, target: &Target) {
         return;
     };
     let home = c.home(&target.client);
-    let mut inner = target.client.lock();
+    let Ok(mut inner) = stateful::live(&target.client) else {
+        return;
+    };
     let owner: Arc<[u8]> = match &args.locker {
         Locker4::New(new) => new.lock_owner.owner.0.into(),
         Locker4::Known(_) => {

@@ -25,7 +25,10 @@ mod tests {
     fn release_lockowner_arguments() {
         let wire = [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, b'a', b'b', b'c', 0];
         let owner: StateOwner4<'_> = Dec::new(&wire).get().expect("whole");
-        assert_eq!((owner.clientid, owner.owner.0), (0x1_0000_0002, &b"abc"[..]));
+        assert_eq!(
+            (owner.clientid, owner.owner.0),
+            (0x1_0000_0002, &b"abc"[..])
+        );
         assert!(Dec::new(&wire[..15]).get::<StateOwner4<'_>>().is_err());
     }
 }

@@ -24,6 +24,15 @@ impl From<&Identity> for Principal {
     }
 }
 
+impl std::fmt::Display for Principal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("none"),
+            Self::Sys(uid) => write!(f, "sys:{uid}"),
+        }
+    }
+}
+
 /// A client record. What never changes is here, what does is behind [`Client::lock`].
 pub struct Client {
     /// Number within this boot: the low half of its client ID, and in each of its stateids.

@@ -68,8 +68,8 @@ pub struct Granted {
     pub key: u32,
     /// Its stateid.
     pub stateid: Stateid4,
-    /// The owner had not opened the file before.
-    pub new: bool,
+    /// What the owner's open was before, and its seqid; `None` if there was none.
+    pub before: Option<(Access, Deny, u32)>,
     /// Version 4.0: the client must confirm the owner.
     pub unconfirmed: bool,
 }
@@ -183,12 +183,13 @@ impl Holdings {
             if let Some(key) = self.open_of.get(&(owner, file)).copied()
                 && let Some(open) = self.opens.get_mut(&key)
             {
+                let before = (open.share.access(), open.share.deny(), open.seqid);
                 open.share.upgrade(request.access, request.deny)?;
                 open.seqid = stateid::next_seqid(open.seqid);
                 return Ok(Granted {
                     key,
                     stateid: home.stateid(Kind::Open, key, open.seqid),
-                    new: false,
+                    before: Some(before),
                     unconfirmed,
                 });
             }
@@ -224,7 +225,7 @@ impl Holdings {
         Ok(Granted {
             key,
             stateid: home.stateid(Kind::Open, key, 1),
-            new: true,
+            before: None,
             unconfirmed: home.minor == 0 && !self.confirmed(owner)?,
         })
     }
@@ -303,9 +304,7 @@ impl Holdings {
         let removed = self.remove_open(key);
         if home.minor > 0 {
             // Nothing a client could use by mistake (RFC 8881 18.2.4).
-            if self.open_owners.get(&owner).is_some_and(|o| o.opens == 0) {
-                self.forget_open_owner(owner);
-            }
+            self.forget_if_unused(home, owner);
             return Ok((Stateid4::INVALID, removed));
         }
         if let Some(of) = self.open_owners.get_mut(&owner) {
@@ -332,18 +331,29 @@ impl Holdings {
         removed
     }
 
-    /// Undoes an OPEN that gave something new, when what had to follow failed.
+    /// Undoes an OPEN, when what had to follow failed.
     pub fn undo_open(&mut self, home: Home, granted: &Granted) -> Removed {
-        if !granted.new {
+        let Some(open) = self.opens.get_mut(&granted.key) else {
+            return Removed::default();
+        };
+        if let Some((access, deny, seqid)) = granted.before {
+            // Unless another OPEN came in between: then the client knows of both.
+            if open.seqid == granted.stateid.seqid && open.share.downgrade(access, deny).is_ok() {
+                open.seqid = seqid;
+            }
             return Removed::default();
         }
-        let owner = self.opens.get(&granted.key).map(|open| open.owner);
+        let owner = open.owner;
         let removed = self.remove_open(granted.key);
-        if let Some(owner) = owner.filter(|_| home.minor > 0)
-            && self.open_owners.get(&owner).is_some_and(|o| o.opens == 0)
-        {
+        self.forget_if_unused(home, owner);
+        removed
+    }
+
+    /// With sessions there is nothing to remember of an owner that has nothing open.
+    fn forget_if_unused(&mut self, home: Home, owner: u32) {
+        let unused = |o: &OpenOwner| o.opens == 0;
+        if home.minor > 0 && self.open_owners.get(&owner).is_some_and(unused) {
             self.forget_open_owner(owner);
         }
-        removed
     }
 }
