@@ -12,7 +12,7 @@ use vfs::sys::{self, Signal};
 use vfs::uring::{Counters, IoPolicy, RingConfig, blocking};
 use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
-use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_command};
+use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_commands};
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};
@@ -387,7 +387,9 @@ fn announce(shared: &Shared, addresses: &[std::net::SocketAddr]) {
     let mut out = std::io::stdout().lock();
     for export in shared.exported.load().table.exports() {
         for address in addresses.iter().filter(|a| a.port() != PORTMAPPER_PORT) {
-            let _ = writeln!(out, "{}", mount_command(*address, &host, &export.path));
+            for command in mount_commands(*address, &host, &export.path) {
+                let _ = writeln!(out, "{command}");
+            }
         }
     }
     let _ = out.flush();
