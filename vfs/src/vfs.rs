@@ -209,11 +209,13 @@ impl Vfs {
         Ok(())
     }
 
-    /// Runs for ever on one worker: closes idle descriptors, syncing what is dirty first.
+    /// Runs for ever on one worker: closes idle descriptors, syncing what is dirty first, and lets
+    /// those pass in line for a lock who were called and did not come.
     pub async fn sweep(self: Arc<Self>) {
         loop {
             exec::sleep(Duration::from_secs(1)).await;
             let now = exec::now();
+            self.table.locks.lapse(now);
             let crowded = self.table.crowded();
             for file in self.table.files_where(File::open_for_writing) {
                 if file.close_idle(now, crowded) {
