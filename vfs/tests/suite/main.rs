@@ -7,6 +7,7 @@ mod directory; // READDIR on several file systems
 mod engine; // executor, in-flight operations, queues
 #[cfg(feature = "fault-injection")]
 mod faults; // every opcode fails or comes back short
+mod locks; // files that are open, locked or delegated
 mod mounts; // file systems below, and resources that run out
 mod resources; // buffers, registered files, personalities, threads
 mod scratch; // places and checks the others share
