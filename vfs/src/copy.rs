@@ -68,6 +68,12 @@ impl CopyRange {
     }
 }
 
+/// Bytes of one kind that were copied.
+enum Piece {
+    Data(u64),
+    Hole(u64),
+}
+
 /// One copy on its way, as the pool threads see it.
 #[derive(Clone)]
 struct Job {
@@ -78,33 +84,51 @@ struct Job {
 }
 
 impl Job {
-    /// Copies the first pieces of `left`: what is left after that. 0 bytes copied is an end too early:
-    /// somebody cut the source off.
-    fn visit(&self, mut left: CopyRange) -> Result<CopyRange> {
-        let mut data = 0;
+    /// Copies the first pieces of `left`: what is left after that. An error only if there were none.
+    fn visit(&self, left: CopyRange) -> Result<CopyRange> {
+        let (mut rest, mut data, mut hole) = (left, 0, 0);
         for _ in 0..PIECES {
-            if left.count == 0 || data >= VISIT {
+            if rest.count == 0 || data >= VISIT {
                 break;
             }
-            let begins = next_data(&self.source, left.from)?;
-            let hole = begins.map_or(left.count, |at| (at - left.from).min(left.count));
-            if hole > 0 {
-                self.hole(left.to, hole, hole == left.count)?;
-                left.skip(hole);
-                self.progress.fetch_add(hole, Ordering::Relaxed);
-                continue;
-            }
-            let ends = next_hole(&self.source, left.from)?;
-            let piece = ends.map_or(left.count, |at| at.saturating_sub(left.from));
-            let n = self.data(left, piece.min(left.count).min(VISIT - data))?;
-            if n == 0 {
-                return Err(Errno::EIO);
-            }
-            left.skip(n);
-            self.progress.fetch_add(n, Ordering::Relaxed);
-            data += n;
+            let n = match self.piece(rest, VISIT - data) {
+                Ok(Piece::Hole(n)) => {
+                    hole = n;
+                    n
+                }
+                Ok(Piece::Data(n)) => {
+                    (data, hole) = (data + n, 0);
+                    n
+                }
+                // The next visit meets it again.
+                Err(_) if rest != left => break,
+                Err(e) => return Err(e),
+            };
+            rest.skip(n);
         }
-        Ok(left)
+        if hole > 0 {
+            self.reach(rest.to - hole, hole)?;
+        }
+        self.progress
+            .fetch_add(left.count - rest.count, Ordering::Relaxed);
+        Ok(rest)
+    }
+
+    /// Copies the first piece of `left`, of `most` bytes if it is data.
+    fn piece(&self, left: CopyRange, most: u64) -> Result<Piece> {
+        let begins = next_data(&self.source, left.from)?;
+        let hole = begins.map_or(left.count, |at| (at - left.from).min(left.count));
+        if hole > 0 {
+            self.clear(left.to, hole)?;
+            return Ok(Piece::Hole(hole));
+        }
+        let ends = next_hole(&self.source, left.from)?;
+        let len = ends.map_or(left.count, |at| at.saturating_sub(left.from));
+        match self.data(left, len.min(left.count).min(most))? {
+            // Somebody cuts the source off.
+            0 => Err(Errno::EIO),
+            n => Ok(Piece::Data(n)),
+        }
     }
 
     /// Copies up to `len` bytes.
@@ -142,26 +166,28 @@ impl Job {
         Ok(())
     }
 
-    /// Makes `len` bytes at `to` read as zeros, without space where that can be; at the `end` of a copy
-    /// the destination reaches as far.
-    fn hole(&self, to: u64, len: u64, end: bool) -> Result<()> {
-        let punch = || {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(&*self.target, flags, to, len)
-        };
-        match punch() {
-            Ok(()) => {}
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                self.zeros(to, len)?;
-            }
-            Err(e) => return Err(e.into()),
+    /// Makes `len` bytes at `to` read as zeros, without space where that can be.
+    fn clear(&self, to: u64, len: u64) -> Result<()> {
+        match self.punch(to, len) {
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.zeros(to, len),
+            done => done,
         }
+    }
+
+    fn punch(&self, to: u64, len: u64) -> Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&*self.target, flags, to, len)?)
+    }
+
+    /// The destination reaches to the end of the hole of `len` bytes at `to`. Not by ftruncate(2), which
+    /// could cut off what somebody else appends just now: the last byte, which is this copy's to write,
+    /// brings the size; its block goes again.
+    fn reach(&self, to: u64, len: u64) -> Result<()> {
         let size = rustix::fs::fstat(&*self.target)?.st_size.unsigned_abs();
-        if end && size < to + len {
-            // Not by ftruncate(2), which could cut off what somebody else appends just now: the last
-            // byte, which is ours to write, brings the size; its block goes again.
+        if size < to + len {
             self.write_all(&[0], to + len - 1)?;
-            let _ = punch();
+            // Without holes, the block stays.
+            let _ = self.punch(to, len);
         }
         Ok(())
     }
@@ -184,7 +210,7 @@ impl Job {
 impl Vfs {
     /// Copies a range of `source` into `target` as `cred`, also between file systems: the bytes copied,
     /// unstable. Fewer than asked when an error came after the first; the next copy meets it again.
-    /// `progress` grows as bytes are copied; dropping the future stops the copy soon.
+    /// `progress`, this copy's alone, grows as bytes are copied; dropping the future stops the copy soon.
     ///
     /// Errors: `EINVAL` for a range beyond the end of the source, and for ranges of one file that share
     /// bytes; `EISDIR`, `EINVAL` for what is no regular file; `EFBIG`, `EACCES`, `ENOSPC`, `EDQUOT`;

@@ -147,6 +147,40 @@ fn copies_cross_file_systems() {
     }
 }
 
+/// No room for all of it: what is said to be copied is there, holes and size included.
+#[test]
+fn a_copy_that_ends_early_says_how_far_it_came() {
+    let _alone = alone();
+    let Some(image) = Image::new("ext4", 16, "defaults") else {
+        return;
+    };
+    for policy in POLICIES {
+        let here = dir();
+        let (path, other) = (here.path().to_owned(), image.path().to_owned());
+        run(&config(policy), async move {
+            let (t, into) = two(&path, &other).await;
+            let plain = fs::File::create(t.path.join("s")).expect("create");
+            for i in 0..400 {
+                plain
+                    .write_all_at(&bytes(128 << 10), i * MIB)
+                    .expect("write");
+            }
+            let (source, _) = t.find("s").await.expect("source");
+            let target = into.make(&Cred::root(), "t").await;
+            let done = copy(&t, &source, &target, range(0, 0, 0)).await;
+            let done = done.expect("a part");
+            assert!(done > MIB && done < 200 * MIB, "{done}");
+            let copied = fs::read(other.join("t")).expect("read");
+            assert!(copied.len() as u64 >= done, "{} {done}", copied.len());
+            let whole = fs::read(t.path.join("s")).expect("read");
+            assert!(copied[..done as usize] == whole[..done as usize]);
+            let rest = copy(&t, &source, &target, range(done, done, 0)).await;
+            assert_eq!(rest, Err(Errno::ENOSPC));
+            fs::remove_file(other.join("t")).expect("remove");
+        });
+    }
+}
+
 #[test]
 fn a_copy_without_permission_changes_nothing() {
     trees(|t| async move {
