@@ -21,9 +21,13 @@ use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
+use crate::nfs4::state::{self as state4, State};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, roots, worker};
+
+/// Most bytes of one READ or WRITE.
+const IO_MAX: u32 = 1 << 20;
 
 /// Shared by all workers.
 pub struct Shared {
@@ -43,6 +47,8 @@ pub struct Shared {
     pub groups: Option<Groups>,
     /// Duplicate request cache.
     pub drc: Arc<Drc>,
+    /// NFSv4 clients and what they hold.
+    pub state: State,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
@@ -189,6 +195,7 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
         exports: ArcSwap::default(),
         generation: AtomicU64::new(1),
         roots: ArcSwap::default(),
+        state: state(&config, &key),
         key,
         names: step(
             "starting name lookups",
@@ -196,7 +203,7 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
         )?,
         groups: config.manage_gids.then(Groups::default),
         drc: Drc::new(crate::rpc::drc::Limits::default()),
-        io_max: 1 << 20,
+        io_max: IO_MAX,
         port: listening
             .first()
             .map_or(config::NFS_PORT, |l| l.addr.port()),
@@ -210,6 +217,17 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     let said = shared.replace_exports(table).map_err(ServeError::Exports)?;
     tracing::info!("{}", said.trim_end());
     serve(&shared, listening, exports, threads)
+}
+
+/// Empty state of NFSv4 clients, in a boot of its own.
+fn state(config: &Config, key: &HandleKey) -> State {
+    let message = u64::from(IO_MAX) + 4096;
+    let limits = state4::Config {
+        message_bytes: message.min(config.limits.record_bytes) as u32,
+        server_owner: key.server_owner().into_bytes().into(),
+        ..state4::Config::default()
+    };
+    State::new(random_u64() as u32, limits)
 }
 
 fn serve(

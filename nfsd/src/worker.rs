@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::conn::Conn;
 use crate::cx::Client;
 use crate::listener::{self, Listening};
+use crate::nfs4::durable;
 use crate::server::{Shared, add_counters};
 
 /// How many connections there are, by worker and by client address.
@@ -185,6 +186,7 @@ async fn main(
     }
     if index == 0 {
         exec::spawn(shared.vfs.clone().sweep());
+        exec::spawn(check_leases(shared.clone()));
     }
     exec::spawn(check_connections(shared.clone()));
     let _ = ready.send(Ok(()));
@@ -201,6 +203,15 @@ async fn check_connections(shared: Arc<Shared>) {
         for conn in connections() {
             conn.check_progress(timeouts.half_record, timeouts.send_stalled);
         }
+    }
+}
+
+async fn check_leases(shared: Arc<Shared>) {
+    loop {
+        exec::sleep(Duration::from_secs(1)).await;
+        shared.state.sweep(exec::now());
+        let mut expired = |client: &_| durable::expired(&shared, client);
+        shared.state.each_expired(&mut expired);
     }
 }
 
