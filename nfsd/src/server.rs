@@ -24,9 +24,13 @@ use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
+use crate::nfs4::state::{self as state4, State};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, worker};
+
+/// Most bytes of one READ or WRITE.
+const IO_MAX: u32 = 1 << 20;
 
 /// Shared by all workers.
 pub struct Shared {
@@ -50,6 +54,8 @@ pub struct Shared {
     pub grace: Grace,
     /// What must be known after a restart.
     pub recovery: RecoveryStore,
+    /// NFSv4 clients and what they hold.
+    pub state: State,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
@@ -106,7 +112,6 @@ impl Shared {
             }),
             exported: ArcSwap::default(),
             reloading: Mutex::default(),
-            key: parts.key,
             names: parts.names,
             groups: config.manage_gids.then(Groups::default),
             idmap: Idmap::new(
@@ -116,8 +121,10 @@ impl Shared {
             ),
             drc: Drc::new(crate::rpc::drc::Limits::default()),
             grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
+            state: state(&config, &parts.key, parts.recovery.epoch()),
             recovery: parts.recovery,
-            io_max: 1 << 20,
+            key: parts.key,
+            io_max: IO_MAX,
             port: parts.port,
             started: exec::now(),
             stopping: AtomicBool::new(false),
@@ -263,6 +270,18 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     let said = shared.replace_exports(table).map_err(ServeError::Exports)?;
     tracing::info!("{}", said.trim_end());
     serve(&shared, listening, exports, threads)
+}
+
+/// Empty state of NFSv4 clients.
+fn state(config: &Config, key: &HandleKey, epoch: u32) -> State {
+    let message = u64::from(IO_MAX) + 4096;
+    let limits = state4::Config {
+        message_bytes: message.min(config.limits.record_bytes) as u32,
+        server_owner: key.server_owner().into_bytes().into(),
+        lease: config.lease_time,
+        ..state4::Config::default()
+    };
+    State::new(epoch, limits)
 }
 
 fn serve(
