@@ -2,6 +2,7 @@
 
 pub mod attr;
 pub mod compound;
+pub mod durable;
 pub mod idmap;
 pub mod op;
 pub mod pseudo;
