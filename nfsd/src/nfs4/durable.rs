@@ -6,15 +6,21 @@ use crate::nfs4::state::client::{Client, Principal};
 use crate::nfs4::status::Nfsstat4;
 use crate::server::Shared;
 
-fn key(client: &Client) -> Option<ClientKey> {
+/// What the client is known by over restarts.
+pub(super) fn key(client: &Client) -> Option<ClientKey> {
     ClientKey::new(Class::of(client.minor), &client.owner)
 }
 
-fn record(client: &Client) -> ClientRecord {
-    let principal = match client.principal {
+/// Who made the record.
+pub(super) fn principal(client: &Client) -> String {
+    match client.principal {
         Principal::Nobody => "none".to_owned(),
         Principal::Sys(uid) => format!("sys:{uid}"),
-    };
+    }
+}
+
+fn record(client: &Client) -> ClientRecord {
+    let principal = principal(client);
     ClientRecord::new(client.verifier, &principal, Some(client.address))
 }
 
