@@ -6,13 +6,18 @@
 
 pub mod client;
 pub mod create;
+pub mod deleg;
 pub mod exchange;
 pub mod grace;
 pub mod holdings;
 pub mod lease;
+pub mod lock;
+pub mod open;
+pub mod owner;
 pub mod session;
 pub mod setclientid;
 pub mod slot;
+pub mod stateid;
 mod table;
 
 use std::collections::HashMap;
@@ -21,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::nfs4::types::Clientid4;
 use client::Client;
+use deleg::Recaller;
 use session::Sessions;
 use table::Table;
 
@@ -79,6 +85,8 @@ pub struct State {
     pub epoch: u32,
     /// Limits and times.
     pub config: Config,
+    /// The way to clients, once there is one.
+    pub recaller: OnceLock<Box<dyn Recaller>>,
     /// When the clock of the state began.
     base: OnceLock<Instant>,
     table: Mutex<Table>,
@@ -108,6 +116,7 @@ impl State {
         State {
             epoch,
             config,
+            recaller: OnceLock::new(),
             base: OnceLock::new(),
             table: Mutex::default(),
             by_number: Default::default(),
