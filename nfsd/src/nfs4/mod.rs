@@ -9,6 +9,9 @@ pub mod types;
 
 use crate::xdr::xdr_enum;
 
+#[cfg(test)]
+mod tests;
+
 /// Version number.
 pub const NFS_V4: u32 = 4;
 /// Highest minor version served.
