@@ -13,6 +13,7 @@ use tests::need::{self, GUEST, number, soak};
 use tests::netns::Rig;
 use tests::server::{self, Config, Kind, Server};
 use tests::uml::{Boot, Guest};
+use tests::version::Version;
 
 /// A guest is busy all the time: one of these tests at once.
 static TURN: Mutex<()> = Mutex::new(());
@@ -58,7 +59,7 @@ impl Bed {
     /// Mounts the export at /mnt/nfs.
     pub fn mount(&self, options: &str) {
         self.guest
-            .ok(60, &self.server.target.mount3("/mnt/nfs", options));
+            .ok(60, &self.server.target.mount(Version::V3, "/mnt/nfs", options));
     }
 }
 
@@ -81,6 +82,30 @@ fn script() {
         out.status,
         bed.server.log(2000)
     );
+}
+
+/// Not a test: runs the shell script `RINGNFS_SCRIPT` on this machine, beside a server, in its network; the server is at
+/// `$HOST`:`$PORT` and exports `$EXPORT` (v4). For protocol suites of others:
+/// `RINGNFS_SERVER=ganesha RINGNFS_SCRIPT='...' cargo test -p tests beside -- --ignored --nocapture`
+#[test]
+#[ignore = "a tool for looking around"]
+fn beside() {
+    let config = Config::default();
+    if !need::have("kernel::beside", &[GUEST, config.kind.needs()]) {
+        return;
+    }
+    let rig = Rig::new();
+    let server = Server::start(&rig, &config);
+    let script = std::env::var("RINGNFS_SCRIPT").expect("RINGNFS_SCRIPT");
+    let target = &server.target;
+    let status = rig
+        .command("bash")
+        .args(["-c", &script])
+        .env("HOST", &target.host)
+        .env("PORT", target.port.to_string())
+        .env("EXPORT", &target.export4)
+        .status();
+    eprintln!("--- {:?}\n--- server\n{}", status, server.log(4000));
 }
 
 /// The oracle itself: what the checks demand holds on local file systems.
@@ -325,7 +350,7 @@ fn two_clients() {
         },
     );
     bed.mount("");
-    other.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
+    other.ok(60, &bed.server.target.mount(Version::V3, "/mnt/nfs", ""));
     let (a, b) = (&*bed.guest, &other);
     // (who, what it does and expects to see), one after the other.
     let table = [

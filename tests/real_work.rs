@@ -9,6 +9,7 @@ use std::process::Command;
 use tests::need::{self, Need, number, soak};
 use tests::server::Config;
 use tests::uml::{Boot, Guest};
+use tests::version::Version;
 
 use crate::kernel::bed;
 
@@ -224,7 +225,7 @@ fn build_rust_crates() {
             ..Boot::default()
         },
     );
-    guest.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
+    guest.ok(60, &bed.server.target.mount(Version::V3, "/mnt/nfs", ""));
     let mut script = format!(
         "export PATH={}/bin:$PATH CARGO_HOME=/tmp/cargo\n",
         sysroot.trim()
