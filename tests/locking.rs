@@ -73,7 +73,7 @@ fn conflicts(test: &str, version: Version) {
         let out = other.run(60, &script);
         assert!(out.status == 0, "{held} against {seen}: {}", out.output);
         holder.ok(60);
-        other.ok(60, &format!("$RIG/guest locks {file} w:0:0 x"));
+        other.ok(60, &format!("$RIG/guest locks {file} w:0:0 u:0:0 x"));
     }
 }
 
@@ -164,7 +164,7 @@ fn appends(test: &str, version: Version) {
     let Some((bed, other)) = two(test, version) else {
         return;
     };
-    let lines = number("RINGNFS_LINES", if soak() { 2_000 } else { 60 });
+    let lines = number("RINGNFS_LINES", if soak() { 500 } else { 20 });
     let job = |who: &str| {
         format!(
             "steps=; for i in $(seq {lines}); do steps=\"$steps W:0:0 append:{who}-$i-{} u:0:0\"; done
@@ -250,17 +250,17 @@ fn dead_client(test: &str, version: Version) {
     };
     bed.guest.ok(10, "echo text >/mnt/nfs/f");
     let holder =
-        other.start("$RIG/guest locks /mnt/nfs/f w:0:10 x mark:$RIG/held until:$RIG/never");
+        other.start("$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/never");
     bed.guest.ok(
         60,
-        "while [ ! -e $RIG/held ]; do sleep 0.05; done; $RIG/guest locks /mnt/nfs/f '!w:0:10' '!s'",
+        "while [ ! -e $RIG/held ]; do sleep 0.05; done; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:10:5",
     );
     assert_eq!(holder.status(), None);
     other.kill();
     // The longest lease of the servers here is 90 s.
     bed.guest.ok(
         240,
-        "$RIG/guest locks /mnt/nfs/f W:0:10 X append:mine u:0:0; grep -qx mine /mnt/nfs/f",
+        "$RIG/guest locks /mnt/nfs/f W:0:10 append:mine u:0:0; grep -qx mine /mnt/nfs/f",
     );
 }
 

@@ -332,18 +332,19 @@ fn lock_waits_for_its_turn(dir: &Path) {
     );
 }
 
+/// Over NFS both kinds of lock are one to the server, so that a process has its own flock(2) in the way of its fcntl(2)
+/// lock; each is tried on a file of its own.
 fn lock_ends_with_the_process(dir: &Path) {
-    let path = dir.join("f");
-    let mut holder = Other::start(&path, &["w:0:10", "x", "say:held", "eof"]);
-    assert_eq!(holder.heard(), "held");
-    let mut waiter = Other::start(
-        &path,
-        &["!w:0:10", "!s", "say:denied", "W:0:10", "X", "say:got"],
-    );
-    assert_eq!(waiter.heard(), "denied");
-    drop(holder); // SIGKILL
-    assert_eq!(waiter.heard(), "got");
-    waiter.finish();
+    for (file, now, denied, wait) in [("f", "w:0:10", "!w:0:10", "W:0:10"), ("g", "x", "!s", "X")] {
+        let path = dir.join(file);
+        let mut holder = Other::start(&path, &[now, "say:held", "eof"]);
+        assert_eq!(holder.heard(), "held");
+        let mut waiter = Other::start(&path, &[denied, "say:denied", wait, "say:got"]);
+        assert_eq!(waiter.heard(), "denied");
+        drop(holder); // SIGKILL
+        assert_eq!(waiter.heard(), "got");
+        waiter.finish();
+    }
 }
 
 fn lock_ends_with_any_close(dir: &Path) {

@@ -109,9 +109,10 @@ fn checks(dir: &Path, version: &str, filter: &str) -> ExitCode {
     for (name, check) in tables.flatten().filter(|(name, _)| name.contains(filter)) {
         let own = dir.join(format!("check-{name}"));
         std::fs::create_dir(&own).unwrap_or_else(|e| panic!("guest: mkdir {}: {e}", own.display()));
+        let start = std::time::Instant::now();
         // The panic's message and place are printed by the default hook.
         if std::panic::catch_unwind(|| check(&own)).is_ok() {
-            println!("PASS {name}");
+            println!("PASS {name} ({:.1} s)", start.elapsed().as_secs_f64());
             passed += 1;
         } else {
             println!("FAIL {name}");
