@@ -8,6 +8,7 @@
 //!     x s n         flock(2): exclusive, shared, unlock; `!x` must be denied, `X` waits
 //!     open close    close gives up all of the process's locks (fcntl(2)); the file is open at the start
 //!     append:TEXT   writes a line at the end
+//!     peek          opens the file once more and closes that, which gives up all locks too
 //!     mark:PATH     makes PATH;  until:PATH waits until it is there (120 s at most)
 //!     say:TEXT      prints it;   eof waits for the end of standard input
 
@@ -99,8 +100,11 @@ pub fn run(path: &Path, words: &[&str]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Open for reading and appending.
 fn both(path: &Path) -> File {
-    crate::data::open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    options.open(path).expect("open")
 }
 
 fn step(path: &Path, slot: &mut Option<File>, word: &str) {
@@ -117,17 +121,18 @@ fn step(path: &Path, slot: &mut Option<File>, word: &str) {
                 .expect("stdin");
             return;
         }
-        "append" => {
-            let mut end = OpenOptions::new().append(true).open(path).expect("open");
-            return end
-                .write_all(format!("{rest}\n").as_bytes())
-                .expect("append");
-        }
+        "peek" => return drop(File::open(path).expect("open")),
         _ => {}
     }
     let file = slot
         .as_ref()
         .unwrap_or_else(|| panic!("{word}: the file is closed"));
+    if name == "append" {
+        let mut file = file;
+        return file
+            .write_all(format!("{rest}\n").as_bytes())
+            .expect("append");
+    }
     let (denied, name) = match name.strip_prefix('!') {
         Some(name) => (true, name),
         None => (false, name),
@@ -348,7 +353,8 @@ fn lock_ends_with_the_process(dir: &Path) {
 }
 
 fn lock_ends_with_any_close(dir: &Path) {
-    against(dir, &["w:0:10", "append:x"], &["w:0:10"]);
+    against(dir, &["w:0:10", "append:x"], &["!w:0:10"]);
+    against(dir, &["w:0:10", "peek"], &["w:0:10"]);
     against(dir, &["w:0:10", "close"], &["w:0:0"]);
 }
 
