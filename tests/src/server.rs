@@ -501,6 +501,8 @@ echo 10 >/proc/fs/nfsd/nfsv4leasetime; echo 10 >/proc/fs/nfsd/nfsv4gracetime
 # What it must remember over a power loss: its own root forgets everything.
 fresh=y; [ ! -d $RIG/v4recovery ] || fresh=n
 mkdir -p $RIG/v4recovery; echo $RIG/v4recovery >/proc/fs/nfsd/nfsv4recoverydir
+# While lockd has its own grace period, 50 s otherwise, no version gets a lock.
+modprobe lockd; echo 1 >/sys/module/lockd/parameters/nlm_grace_period
 exportfs -ra
 rpc.mountd -p 20048
 rpc.nfsd 4

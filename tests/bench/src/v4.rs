@@ -430,7 +430,7 @@ impl Work for Job4 {
 
     fn ask(&mut self, slot: usize, xid: u32, out: &mut OutQueue) {
         let by_slot = self.steps() > 1;
-        if !by_slot && self.calls.len() > 1 {
+        if !by_slot {
             self.slots[slot].file = self.random(self.calls.len() as u64) as usize;
         }
         let chunk = u64::from(self.row.size);
