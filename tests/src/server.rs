@@ -498,16 +498,13 @@ mount --bind /tmp/exports /etc/exports
 modprobe nfsd; mount -t nfsd nfsd /proc/fs/nfsd; mount -t rpc_pipefs sunrpc /var/lib/nfs/rpc_pipefs
 rpcbind -w; rpc.statd --no-notify
 echo 10 >/proc/fs/nfsd/nfsv4leasetime; echo 10 >/proc/fs/nfsd/nfsv4gracetime
-# What it must remember over a power loss: its own root forgets everything.
-fresh=y; [ ! -d $RIG/v4recovery ] || fresh=n
-mkdir -p $RIG/v4recovery; echo $RIG/v4recovery >/proc/fs/nfsd/nfsv4recoverydir
 # While lockd has its own grace period, 50 s otherwise, no version gets a lock.
-modprobe lockd; echo 1 >/sys/module/lockd/parameters/nlm_grace_period
+modprobe lockd; printf 1 >/sys/module/lockd/parameters/nlm_grace_period
 exportfs -ra
 rpc.mountd -p 20048
 rpc.nfsd 4
-# Nobody has anything to reclaim at its first start.
-[ $fresh = n ] || echo Y >/proc/fs/nfsd/v4_end_grace
+# Its guest's root forgets everything with its power, so nobody could reclaim anything.
+echo Y >/proc/fs/nfsd/v4_end_grace
 "#;
 
 const GANESHA_CONF: &str = r#"
