@@ -54,8 +54,6 @@ pub struct Shared {
     pub grace: Grace,
     /// What must be known after a restart.
     pub recovery: RecoveryStore,
-    /// NFSv4 clients and what they hold.
-    pub state: State,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
