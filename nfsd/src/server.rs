@@ -46,6 +46,8 @@ pub struct Shared {
     pub names: Names,
     /// Server-side groups (`manage_gids`).
     pub groups: Option<Groups>,
+    /// What NFSv4 clients hold.
+    pub state: State,
     /// Owners as NFSv4 writes them.
     pub idmap: Idmap,
     /// Duplicate request cache.
