@@ -6,6 +6,8 @@ mod attributes;
 mod compounds;
 #[path = "nfs4/names.rs"]
 mod names;
+#[path = "nfs4/state.rs"]
+mod state;
 
 use tests::client::nfs4::{Ops, mode4};
 use tests::client::{Client, Fh, encode};
