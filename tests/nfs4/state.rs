@@ -236,7 +236,7 @@ impl Sessioned {
 }
 
 #[test]
-fn open_read_write_and_close_of_4_1() {
+fn open_read_write_commit_and_close_of_4_1() {
     let server = TestServer::start();
     let mut early = Sessioned::new(&server, b"early");
     let make = What::Make(b"file");
@@ -306,7 +306,7 @@ fn deny_modes_of_4_1() {
 }
 
 #[test]
-fn locks_of_4_1() {
+fn lock_lockt_locku_free_stateid_and_test_stateid_of_4_1() {
     let server = TestServer::start();
     let mut one = Sessioned::ready(&server, b"one");
     let mut two = Sessioned::ready(&server, b"two");
@@ -325,6 +325,15 @@ fn locks_of_4_1() {
     assert_eq!((denied.offset, denied.length), (5, u64::MAX));
     assert_eq!(denied.owner.clientid, one.clientid);
     assert_eq!(denied.owner.owner.0, b"holder");
+    let mut asked = encode(&1_u32);
+    asked.extend(encode(&7_u64));
+    asked.extend(encode(&1_u64));
+    asked.extend(encode(&0_u64));
+    asked.extend(encode(&OwnerName4(b"l")));
+    let test = Ops::new().op(Op4::Lockt, &Raw(&asked));
+    let mut done = two.at(&fh, test.clone());
+    assert_eq!(done.status_of(Op4::Lockt), S::Denied);
+    assert_eq!(done.more::<Lock4Denied<'_>>().owner.owner.0, b"holder");
     for range in [(0, 0), (u64::MAX, 2)] {
         let mut done = two.at(&fh, lock(Ops::new(), 0, &theirs, (0, b"l"), range));
         assert_eq!(done.status_of(Op4::Lock), S::Inval);
@@ -334,6 +343,7 @@ fn locks_of_4_1() {
     let mut done = one.at(&fh, unlock(Ops::new(), 0, &locked));
     let unlocked: Stateid4 = done.body(Op4::Locku);
     assert_eq!(unlocked.seqid, locked.seqid + 1);
+    two.at(&fh, test).ok(Op4::Lockt);
     let mut done = one.at(&fh, read(Ops::new(), &locked, 1));
     assert_eq!(done.status_of(Op4::Read), S::OldStateid);
     let mut tested = encode(&2_u32);
@@ -346,6 +356,51 @@ fn locks_of_4_1() {
         .ok(Op4::FreeStateid);
     let mut done = two.at(&fh, lock(Ops::new(), 0, &theirs, (0, b"l"), (0, 6)));
     done.body::<Stateid4>(Op4::Lock);
+}
+
+#[test]
+fn open_downgrade_of_4_1() {
+    let server = TestServer::start();
+    let mut one = Sessioned::ready(&server, b"one");
+    let (first, fh) = one
+        .open((READ, DENY_NONE), What::Make(b"file"))
+        .expect("made");
+    let (second, _) = one
+        .open((BOTH, DENY_NONE), What::Name(b"file"))
+        .expect("there");
+    assert_eq!(second.other, first.other);
+    let downgrade = |stateid: &Stateid4, access: u32| {
+        let mut args = encode(stateid);
+        for word in [0, access, 0] {
+            args.extend(encode(&word));
+        }
+        Ops::new().op(Op4::OpenDowngrade, &Raw(&args))
+    };
+    for access in [0, 2, 4] {
+        let mut done = one.at(&fh, downgrade(&second, access));
+        assert_eq!(done.status_of(Op4::OpenDowngrade), S::Inval, "{access}");
+    }
+    let mut done = one.at(&fh, downgrade(&first, READ));
+    assert_eq!(done.status_of(Op4::OpenDowngrade), S::OldStateid);
+    let mut done = one.at(&fh, downgrade(&second, READ));
+    let third: Stateid4 = done.body(Op4::OpenDowngrade);
+    assert_eq!(third.seqid, second.seqid + 1);
+    let mut done = one.at(&fh, write(Ops::new(), &third, b"x"));
+    assert_eq!(done.status_of(Op4::Write), S::Openmode);
+}
+
+#[test]
+fn delegreturn_and_delegpurge_without_delegations() {
+    let server = TestServer::start();
+    let mut one = Sessioned::ready(&server, b"one");
+    let (stateid, fh) = one
+        .open((READ, DENY_NONE), What::Make(b"file"))
+        .expect("made");
+    let mut done = one.at(&fh, Ops::new().op(Op4::Delegreturn, &stateid));
+    assert_eq!(done.status_of(Op4::Delegreturn), S::BadStateid);
+    let clientid = one.clientid;
+    let mut done = one.run(Ops::new().op(Op4::Delegpurge, &clientid));
+    assert_eq!(done.status_of(Op4::Delegpurge), S::Notsupp);
 }
 
 /// A 4.0 client and its root.
@@ -377,7 +432,7 @@ fn client_40(server: &TestServer) -> (Client, Fh, u64) {
 }
 
 #[test]
-fn owners_of_4_0_confirm_and_count() {
+fn open_confirm_release_lockowner_and_seqids_of_4_0() {
     let server = TestServer::start();
     let (mut client, root, clientid) = client_40(&server);
     let owner = (clientid, &b"owner"[..]);

@@ -6,9 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use vfs::exec;
+use vfs::exec::{self, Remote};
 use vfs::uring::RingConfig;
-use vfs::{Vfs, VfsConfig};
 
 use super::Op4;
 use super::compound;
@@ -24,17 +23,17 @@ use super::op::setclientid::{
     CbClient4, NetName4, Netaddr4, NfsClientId4, SetclientidArgs, SetclientidRes,
 };
 use super::op::setclientid_confirm::SetclientidConfirmArgs;
+use super::recovery::RecoveryStore;
 use super::state::{Config as Limits, Counts, State};
 use super::status::Nfsstat4 as S;
 use super::types::{OwnerName4, Sessionid4, Tag4};
 use crate::config::Config;
+use crate::conn::BackConn;
 use crate::cx::{Client, Cx, Reply};
 use crate::export::names::{Names, SystemResolver};
 use crate::fh::HandleKey;
 use crate::rpc::auth::{Identity, Unix};
-use crate::rpc::drc::{Drc, Limits as DrcLimits};
-use crate::server::Shared;
-use crate::worker::Connections;
+use crate::server::{Parts, Shared};
 use crate::xdr::{Dec, Decode, Enc, Encode};
 
 /// Bytes of an RPC reply header.
@@ -45,28 +44,20 @@ fn server() -> Arc<Shared> {
         server_owner: b"owner"[..].into(),
         ..Limits::default()
     };
-    Arc::new(Shared {
-        vfs: Vfs::new(&VfsConfig {
-            open_files: 64,
-            verifier_seed: 1,
-        }),
-        exports: Default::default(),
-        generation: Default::default(),
-        roots: Default::default(),
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = RecoveryStore::open(&dir.path().join("db"), limits.lease);
+    let (recovery, previous) = store.expect("a store");
+    let parts = Parts {
         key: HandleKey::new([1; 16]),
         names: Names::start(Arc::new(SystemResolver)).expect("threads"),
-        groups: None,
-        drc: Drc::new(DrcLimits::default()),
-        state: State::new(77, limits),
-        io_max: 1 << 20,
-        port: 2049,
-        started: exec::now(),
-        stopping: Default::default(),
-        config: Config::for_memory(4 << 30),
         remotes: Vec::new(),
-        connections: Connections::new(1),
-        counters: Default::default(),
-    })
+        port: 2049,
+        recovery,
+        previous,
+    };
+    let mut shared = Shared::new(Config::for_memory(4 << 30), parts);
+    shared.state = State::new(77, limits);
+    Arc::new(shared)
 }
 
 /// Operations of a request.
@@ -239,6 +230,12 @@ fn creation(clientid: u64, sequence: u32) -> CreateSessionArgs<'static> {
     }
 }
 
+fn client() -> Rc<Client> {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1000));
+    let remote = Remote::new(0).expect("a mailbox");
+    Client::new(addr, BackConn::new(remote, addr))
+}
+
 fn on_worker(test: impl AsyncFnOnce(Peer) + 'static) {
     let ring = RingConfig {
         entries: 16,
@@ -247,7 +244,7 @@ fn on_worker(test: impl AsyncFnOnce(Peer) + 'static) {
     };
     let peer = Peer {
         server: server(),
-        client: Client::new(SocketAddr::from(([127, 0, 0, 1], 1000))),
+        client: client(),
         uid: 0,
         session: [0; 16],
         number: 0,
