@@ -14,7 +14,7 @@ macro_rules! by_version {
             let test = concat!(module_path!(), "::", stringify!($name));
             let test = test.split_once("::").map_or(test, |(_, name)| name);
             let version = tests::version::Version::$version;
-            if version.wanted(test, tests::server::Kind::from_env(), stringify!($when) == "default") {
+            if version.wanted(test, stringify!($when) == "default") {
                 $run(test, version);
             }
         }

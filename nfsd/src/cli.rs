@@ -81,6 +81,12 @@ struct Serve {
     /// How file operations reach the kernel: ring or adaptive
     #[arg(long, value_name = "POLICY")]
     io_policy: Option<String>,
+    /// How long NFSv4 state lives without a word from its client
+    #[arg(long, value_name = "TIME")]
+    lease_time: Option<String>,
+    /// How long clients may reclaim what they held after a restart
+    #[arg(long, value_name = "TIME")]
+    grace_time: Option<String>,
     /// Directory for what must survive a restart
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -269,6 +275,8 @@ fn set_from_command_line(arguments: &Serve, config: &mut Config, found: &mut Fin
         ),
         ("--threads", "threads", arguments.threads.clone()),
         ("--io-policy", "io_policy", arguments.io_policy.clone()),
+        ("--lease-time", "lease_time", arguments.lease_time.clone()),
+        ("--grace-time", "grace_time", arguments.grace_time.clone()),
         ("--state-dir", "state_dir", absolute(&arguments.state_dir)),
         (
             "--runtime-dir",

@@ -41,12 +41,6 @@ impl Kind {
         }
     }
 
-    /// True if it speaks `version`. While ringnfs has no NFSv4, `RINGNFS_V4=1` runs the tests against it all the same.
-    pub fn speaks(self, version: Version) -> bool {
-        let trying = || std::env::var("RINGNFS_V4").as_deref() == Ok("1");
-        self != Kind::Ringnfs || !version.is_v4() || trying()
-    }
-
     /// What it needs from the machine besides what every guest test needs.
     pub fn needs(self) -> &'static [Need] {
         match self {
@@ -348,6 +342,8 @@ impl Server {
             &format!("[{HOST6}]:{PORT}"),
         ]);
         c.args(["--options", &self.config.options]);
+        // Dead clients and restarts must not take a test minutes.
+        c.args(["--lease-time", "15s", "--grace-time", "15s"]);
         c.arg("--state-dir")
             .arg(state)
             .arg("--runtime-dir")

@@ -6,7 +6,6 @@
 use std::fmt;
 
 use crate::need::{not_chosen, soak};
-use crate::server::Kind;
 
 /// An NFS version as the kernel client's `vers=` option names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +40,11 @@ impl Version {
     }
 
     /// True if `test` is to run on this version now: it is chosen by `RINGNFS_VERSIONS`, or nothing is chosen and it
-    /// is one of the `default` ones or this is a soak; and `kind` speaks it. Otherwise says so.
+    /// is one of the `default` ones or this is a soak. Otherwise says so.
     ///
     /// # Panics
     /// If `RINGNFS_VERSIONS` names something else than versions.
-    pub fn wanted(self, test: &str, kind: Kind, default: bool) -> bool {
+    pub fn wanted(self, test: &str, default: bool) -> bool {
         let chosen = match std::env::var("RINGNFS_VERSIONS") {
             Ok(list) => chosen(&list).contains(&self),
             Err(_) => default || soak(),
@@ -54,13 +53,6 @@ impl Version {
             not_chosen(
                 test,
                 &format!("runs with --soak or RINGNFS_VERSIONS={}", self.name()),
-            );
-            return false;
-        }
-        if !kind.speaks(self) {
-            not_chosen(
-                test,
-                &format!("{kind:?} does not speak {} yet", self.name()),
             );
             return false;
         }
