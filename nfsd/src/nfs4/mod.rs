@@ -3,12 +3,14 @@
 pub mod attr;
 pub mod cb;
 pub mod compound;
+pub mod durable;
 pub mod idmap;
 pub mod op;
 pub mod pseudo;
 pub mod recovery;
 mod reply;
 pub mod state;
+pub mod stateful;
 pub mod status;
 pub mod types;
 mod walk;
