@@ -16,7 +16,6 @@ pub mod slots;
 pub mod wire;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use vfs::exec;
 
@@ -89,23 +88,11 @@ impl Recaller for Way {
     }
 }
 
-/// Lets the state reach its clients. Once, on a worker.
+/// Lets the state reach its clients.
 pub fn start(server: &Arc<Shared>) {
     let way = Box::new(Way(Arc::downgrade(server)));
     // A second time changes nothing.
     let _ = server.state.recaller.set(way);
-    exec::spawn(watch(Arc::downgrade(server)));
-}
-
-/// Once a second: whether clients hold too many delegations.
-async fn watch(server: Weak<Shared>) {
-    loop {
-        exec::sleep(Duration::from_secs(1)).await;
-        let Some(server) = server.upgrade() else {
-            return;
-        };
-        recall_any::check(&server, recall_any::DELEGATIONS_MAX);
-    }
 }
 
 /// Whether a client answers callbacks, as far as is known.

@@ -42,9 +42,9 @@ pub async fn send(
     for pause in PAUSES {
         exec::sleep(pause).await;
         last = match client.channel.call(server, client, &args).await {
-            Ok(CbDone::Failed(
-                Nfsstat4::Delay | Nfsstat4::BadStateid | Nfsstat4::Badhandle,
-            )) => CbError::Refused,
+            Ok(CbDone::Failed(Nfsstat4::Delay | Nfsstat4::BadStateid | Nfsstat4::Badhandle)) => {
+                CbError::Refused
+            }
             Ok(_) => return Ok(()),
             Err(CbError::Closed) => return Err(CbError::Closed),
             Err(error) => error,

@@ -107,8 +107,15 @@ impl Queue {
         let ended: Vec<Running> = {
             let mut inner = self.lock();
             let of_it = |running: &Running| running.session.as_ref() == Some(id);
-            let ids: Vec<u64> = inner.running.iter().filter(|(_, r)| of_it(r)).map(|(id, _)| *id).collect();
-            ids.iter().filter_map(|id| inner.running.remove(id)).collect()
+            let ids: Vec<u64> = inner
+                .running
+                .iter()
+                .filter(|(_, r)| of_it(r))
+                .map(|(id, _)| *id)
+                .collect();
+            ids.iter()
+                .filter_map(|id| inner.running.remove(id))
+                .collect()
         };
         drop(ended);
     }
@@ -192,13 +199,19 @@ mod tests {
         running.push(entered(&queue));
         let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(queue.enter())).collect();
         assert!(waiting.iter_mut().all(|w| poll(w.as_mut()).is_pending()));
-        assert!(matches!(poll(pin!(queue.enter())), Poll::Ready(Err(CbError::Busy))));
+        assert!(matches!(
+            poll(pin!(queue.enter())),
+            Poll::Ready(Err(CbError::Busy))
+        ));
         queue.close();
         for (_, ended) in &mut running {
             assert!(poll(pin!(ended)).is_ready());
         }
         for wait in &mut waiting {
-            assert!(matches!(poll(wait.as_mut()), Poll::Ready(Err(CbError::Closed))));
+            assert!(matches!(
+                poll(wait.as_mut()),
+                Poll::Ready(Err(CbError::Closed))
+            ));
         }
         assert_eq!(queue.running(), 0);
         assert!(queue.is_closed());

@@ -137,7 +137,12 @@ pub fn recall(server: &Arc<Shared>, conflicts: &[DelegRef]) {
     let (now, lease) = (exec::now(), server.state.config.lease);
     for deleg in conflicts {
         // One that is not there has been returned meanwhile.
-        if mark(server, *deleg, now) && server.callbacks.recalls.begin(*deleg, Recall::new(now, lease)) {
+        if mark(server, *deleg, now)
+            && server
+                .callbacks
+                .recalls
+                .begin(*deleg, Recall::new(now, lease))
+        {
             exec::spawn(pursue(server.clone(), *deleg));
         }
     }
@@ -181,7 +186,10 @@ async fn pursue(server: Arc<Shared>, deleg: DelegRef) {
                 });
                 let answer = client.channel.call(&server, &client, &args).await;
                 tracing::debug!(client = client.number, ?answer, "CB_RECALL");
-                server.callbacks.recalls.answered(deleg, answer, exec::now());
+                server
+                    .callbacks
+                    .recalls
+                    .answered(deleg, answer, exec::now());
             }
             Some(Step::Wait(until)) => {
                 let pause = until.saturating_duration_since(now).min(LOOK);
@@ -198,7 +206,10 @@ async fn pursue(server: Arc<Shared>, deleg: DelegRef) {
 fn outstanding(server: &Shared, deleg: DelegRef) -> Option<(Arc<Client>, Stateid4, Box<[u8]>)> {
     let client = server.state.client(deleg.client)?;
     let inner = client.lock();
-    let held = inner.holdings.deleg_at(deleg.key).filter(|d| !d.revoked())?;
+    let held = inner
+        .holdings
+        .deleg_at(deleg.key)
+        .filter(|d| !d.revoked())?;
     let stateid = home(server, &client).stateid(Kind::Deleg, deleg.key, held.seqid);
     let fh = held.fh.clone();
     drop(inner);

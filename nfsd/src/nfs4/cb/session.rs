@@ -12,9 +12,7 @@ use super::CbError;
 use super::channel::{CONNS_TRIED, encoded, patience};
 use super::queue::Place;
 use super::slots::{Outcome, Taken};
-use super::wire::{
-    CB_COMPOUND, CB_VERSION, CbArgs, CbCompound, CbDone, CbReply, CbSequence4args,
-};
+use super::wire::{CB_COMPOUND, CB_VERSION, CbArgs, CbCompound, CbDone, CbReply, CbSequence4args};
 use crate::conn::BackConn;
 use crate::nfs4::state::client::{Client, SeqStatus};
 use crate::nfs4::state::session::{Back, CbSec, Session};
@@ -28,6 +26,16 @@ use crate::server::Shared;
 const TRIES: usize = 12;
 /// After CB_SEQUENCE answered DELAY.
 const DELAYED: Duration = Duration::from_millis(100);
+
+impl Back for BackConn {
+    fn id(&self) -> u64 {
+        BackConn::id(self)
+    }
+
+    fn is_open(&self) -> bool {
+        BackConn::is_open(self)
+    }
+}
 
 /// A slot of the backchannel while a call is in it.
 struct Slot<'s> {

@@ -194,7 +194,11 @@ fn lock(
             Conflict::Lock(holder, held) => Some((*holder, *held)),
             _ => None,
         };
-        match (give_way(c, conflict, Nfsstat4::Denied), held) {
+        let Some(Place::File(opened)) = &c.current else {
+            return Err(Nfsstat4::Nofilehandle);
+        };
+        let gone = give_way(c, opened.file.locks(), conflict, Nfsstat4::Denied).await;
+        match (gone, held) {
             (Ok(()), _) => {}
             (Err(Nfsstat4::Denied), _) if args.reclaim => return Err(Nfsstat4::ReclaimConflict),
             (Err(Nfsstat4::Denied), Some((holder, held))) => {

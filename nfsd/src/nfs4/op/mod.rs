@@ -31,11 +31,8 @@ pub mod putrootfh;
 pub mod read;
 pub mod readdir;
 pub mod readlink;
-<<<<<<< HEAD
-pub mod release_lockowner;
-=======
 pub mod reclaim_complete;
->>>>>>> main
+pub mod release_lockowner;
 pub mod remove;
 pub mod rename;
 pub mod renew;
@@ -46,12 +43,9 @@ pub mod secinfo_no_name;
 pub mod sequence;
 pub mod set_ssv;
 pub mod setattr;
-<<<<<<< HEAD
-pub mod test_stateid;
-=======
 pub mod setclientid;
 pub mod setclientid_confirm;
->>>>>>> main
+pub mod test_stateid;
 pub mod verify;
 pub mod write;
 

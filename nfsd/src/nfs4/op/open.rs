@@ -116,7 +116,7 @@ async fn open(
     } else {
         Nfsstat4::ShareDenied
     };
-    let granted = acquire(c, client, by, &found.opened, shares, denied)?;
+    let granted = acquire(c, client, by, &found.opened, shares, denied).await?;
     if let (true, By::Owner(key)) = (reclaims, by) {
         client.lock().holdings.confirm_owner(key);
     }
@@ -193,7 +193,7 @@ async fn resize(c: &Compound<'_>, opened: &Opened, size: u64) -> Result<(), Nfss
 }
 
 /// Gets owner, open and share reservation, with others out of the way.
-fn acquire(
+async fn acquire(
     c: &Compound<'_>,
     client: &Arc<Client>,
     by: By<'_>,
@@ -215,7 +215,9 @@ fn acquire(
         match tried {
             Ok(granted) => return Ok(granted),
             Err(Refusal::Status(status)) => return Err(status),
-            Err(Refusal::Conflict(conflict)) => give_way(c, conflict, denied)?,
+            Err(Refusal::Conflict(conflict)) => {
+                give_way(c, opened.file.locks(), conflict, denied).await?;
+            }
         }
     }
     Err(Nfsstat4::Delay)
