@@ -2,19 +2,17 @@
 //! 9.6.3.4.3).
 
 use crate::nfs4::recovery::{Class, ClientKey, ClientRecord, StoreError};
-use crate::nfs4::state::client::{Client, Principal};
+use crate::nfs4::state::client::Client;
 use crate::nfs4::status::Nfsstat4;
 use crate::server::Shared;
 
-fn key(client: &Client) -> Option<ClientKey> {
+/// What the client is known by over restarts.
+pub(super) fn key(client: &Client) -> Option<ClientKey> {
     ClientKey::new(Class::of(client.minor), &client.owner)
 }
 
 fn record(client: &Client) -> ClientRecord {
-    let principal = match client.principal {
-        Principal::Nobody => "none".to_owned(),
-        Principal::Sys(uid) => format!("sys:{uid}"),
-    };
+    let principal = client.principal.to_string();
     ClientRecord::new(client.verifier, &principal, Some(client.address))
 }
 

@@ -79,6 +79,10 @@ impl Recaller for Way {
         }
     }
 
+    fn reaches(&self, client: &Client) -> bool {
+        client.channel.is_up(client)
+    }
+
     fn notify_lock(&self, waiter: &Waiter) {
         let waiter = waiter.clone();
         self.post(waiter.client, move |server| {
@@ -93,9 +97,4 @@ pub fn start(server: &Arc<Shared>) {
     let way = Box::new(Way(Arc::downgrade(server)));
     // A second time changes nothing.
     let _ = server.state.recaller.set(way);
-}
-
-/// Whether a client answers callbacks, as far as is known.
-pub fn is_up(client: &Client) -> bool {
-    client.channel.is_up(client)
 }

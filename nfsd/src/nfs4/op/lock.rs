@@ -153,8 +153,8 @@ pub(super) async fn run(
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };
-    let done = lock(c, &args, range, &target, out);
-    stateful::finish(running, done, None, out)
+    let done = lock(c, &args, range, &target, out).await;
+    stateful::finish(c, running, done, None, out)
 }
 
 /// In 4.0 the lock-owner's client is named and must be the open's.
@@ -165,7 +165,7 @@ fn owned(c: &Compound<'_>, target: &Target, owner: &StateOwner4<'_>) -> Result<(
     Ok(())
 }
 
-fn lock(
+async fn lock(
     c: &mut Compound<'_>,
     args: &LockArgs<'_>,
     range: Range,
