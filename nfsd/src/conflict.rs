@@ -96,6 +96,14 @@ pub async fn returned(
     exec::timeout(patience, came).await.is_some()
 }
 
+fn check(locks: &FileLocks, client: Option<ClientId>, touch: Touch) -> Result<(), Conflict> {
+    match touch {
+        Touch::Read => locks.io(client, false, false),
+        Touch::Write => locks.io(client, true, false),
+        Touch::Change => locks.change(client),
+    }
+}
+
 /// Gets whoever is in the way of `client` out of it. Keep what is returned until the file has been
 /// changed: meanwhile nobody gets a delegation.
 ///
@@ -114,28 +122,40 @@ pub async fn touch(
     }
     let locks = file.locks();
     let passing = (touch != Touch::Read).then(|| locks.passing());
+    if let Err(conflict) = check(locks, client, touch) {
+        // Seldom: its future is not to make everybody's larger.
+        Box::pin(contend(server, locks, conflict, (client, touch), patience)).await?;
+    }
+    Ok(passing)
+}
+
+async fn contend(
+    server: &Arc<Shared>,
+    locks: &FileLocks,
+    mut conflict: Conflict,
+    (client, touch): (Option<ClientId>, Touch),
+    patience: Duration,
+) -> Result<(), Blocked> {
     let end = exec::now() + patience;
     for _ in 0..TRIES {
-        let found = match touch {
-            Touch::Read => locks.io(client, false, false),
-            Touch::Write => locks.io(client, true, false),
-            Touch::Change => locks.change(client),
-        };
-        match found {
-            Ok(()) => return Ok(passing),
-            Err(Conflict::Deleg(held)) => {
+        match conflict {
+            Conflict::Deleg(held) => {
                 let left = end.saturating_duration_since(exec::now());
                 if !returned(server, locks, &held, left).await {
                     return Err(Blocked::Recalled);
                 }
             }
-            Err(Conflict::Share(holder) | Conflict::Lock(holder, _)) => {
+            Conflict::Share(holder) | Conflict::Lock(holder, _) => {
                 if !expired(server, holder.client) {
                     return Err(Blocked::Denied);
                 }
             }
-            Err(Conflict::Full) => return Err(Blocked::Recalled),
+            Conflict::Full => return Err(Blocked::Recalled),
         }
+        conflict = match check(locks, client, touch) {
+            Ok(()) => return Ok(()),
+            Err(conflict) => conflict,
+        };
     }
     Err(Blocked::Recalled)
 }
@@ -155,10 +175,13 @@ pub async fn touch_name(
     if !server.vfs.table.locks.any_delegated() || name.is_special() {
         return Ok(None);
     }
-    match server.vfs.held(cred, dir, name).await {
-        Some(file) => touch(server, &file, client, what, patience).await,
-        None => Ok(None),
-    }
+    let touched = async {
+        match server.vfs.held(cred, dir, name).await {
+            Some(file) => touch(server, &file, client, what, patience).await,
+            None => Ok(None),
+        }
+    };
+    Box::pin(touched).await
 }
 
 /// [`touch`] for a request of version 3.

@@ -288,7 +288,7 @@ pub async fn give_way(
         }
         Conflict::Deleg(held) => {
             let back = conflict::returned(server, locks, &held, conflict::PATIENCE_V4);
-            back.await.then_some(()).ok_or(Nfsstat4::Delay)
+            Box::pin(back).await.then_some(()).ok_or(Nfsstat4::Delay)
         }
         Conflict::Full if c.minor == 0 => Err(Nfsstat4::Resource),
         Conflict::Full => Err(Nfsstat4::Delay),

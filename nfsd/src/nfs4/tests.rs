@@ -6,9 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use vfs::exec;
+use vfs::exec::{self, Remote};
 use vfs::uring::RingConfig;
-use vfs::{Vfs, VfsConfig};
 
 use super::Op4;
 use super::compound;
@@ -24,17 +23,17 @@ use super::op::setclientid::{
     CbClient4, NetName4, Netaddr4, NfsClientId4, SetclientidArgs, SetclientidRes,
 };
 use super::op::setclientid_confirm::SetclientidConfirmArgs;
+use super::recovery::RecoveryStore;
 use super::state::{Config as Limits, Counts, State};
 use super::status::Nfsstat4 as S;
 use super::types::{OwnerName4, Sessionid4, Tag4};
 use crate::config::Config;
+use crate::conn::BackConn;
 use crate::cx::{Client, Cx, Reply};
 use crate::export::names::{Names, SystemResolver};
 use crate::fh::HandleKey;
 use crate::rpc::auth::{Identity, Unix};
-use crate::rpc::drc::{Drc, Limits as DrcLimits};
-use crate::server::Shared;
-use crate::worker::Connections;
+use crate::server::{Parts, Shared};
 use crate::xdr::{Dec, Decode, Enc, Encode};
 
 /// Bytes of an RPC reply header.
@@ -45,28 +44,22 @@ fn server() -> Arc<Shared> {
         server_owner: b"owner"[..].into(),
         ..Limits::default()
     };
-    Arc::new(Shared {
-        vfs: Vfs::new(&VfsConfig {
-            open_files: 64,
-            verifier_seed: 1,
-        }),
-        exports: Default::default(),
-        generation: Default::default(),
-        roots: Default::default(),
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = Config::for_memory(4 << 30);
+    config.state_dir = dir.path().to_owned();
+    let recovery = RecoveryStore::open(&config.recovery_db(), config.lease_time);
+    let (recovery, previous) = recovery.expect("a database");
+    let parts = Parts {
         key: HandleKey::new([1; 16]),
         names: Names::start(Arc::new(SystemResolver)).expect("threads"),
-        groups: None,
-        drc: Drc::new(DrcLimits::default()),
-        state: State::new(77, limits),
-        io_max: 1 << 20,
+        remotes: vec![Remote::new(0).expect("a mailbox")],
         port: 2049,
-        started: exec::now(),
-        stopping: Default::default(),
-        config: Config::for_memory(4 << 30),
-        remotes: Vec::new(),
-        connections: Connections::new(1),
-        counters: Default::default(),
-    })
+        recovery,
+        previous,
+    };
+    let mut shared = Shared::new(config, parts);
+    shared.state = State::new(77, limits);
+    Arc::new(shared)
 }
 
 /// Operations of a request.
@@ -245,9 +238,11 @@ fn on_worker(test: impl AsyncFnOnce(Peer) + 'static) {
         fixed_files: 16,
         ..RingConfig::default()
     };
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1000));
+    let back = BackConn::new(Remote::new(0).expect("a mailbox"), addr);
     let peer = Peer {
         server: server(),
-        client: Client::new(SocketAddr::from(([127, 0, 0, 1], 1000))),
+        client: Client::new(addr, back),
         uid: 0,
         session: [0; 16],
         number: 0,
@@ -406,7 +401,7 @@ fn bind_conn_to_session_is_alone() {
         let fore = args(ChannelDirFromClient4::ForeOrBoth);
         let mut answer = peer.one(1, Op4::BindConnToSession, &fore).await;
         let res: BindConnToSessionRes = answer.ok(Op4::BindConnToSession);
-        assert_eq!(res.dir, ChannelDirFromServer4::Fore);
+        assert_eq!(res.dir, ChannelDirFromServer4::Both);
         let within = peer.next(Op4::BindConnToSession, &fore).await;
         assert_eq!(within, S::NotOnlyOp);
     });
