@@ -405,7 +405,8 @@ fn a_recall_goes_on_over_the_next_connection() {
 
 #[test]
 fn destroying_the_session_does_not_wait_for_callbacks() {
-    let server = TestServer::start();
+    // What is left of the recall ends with the lease.
+    let server = Setup::config("lease_time = \"1s\"\n").start();
     let fh = file(&server, "f", b"data");
     let (mut a, mut b) = (session(&server, "a"), session(&server, "b"));
     delegated(&mut a, &fh, READ);

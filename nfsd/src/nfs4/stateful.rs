@@ -207,8 +207,8 @@ pub async fn io_grant(
 ) -> Result<Grant, Nfsstat4> {
     match resolve(c, stateid)? {
         Resolved::Of(target) => held_grant(c, opened, target, write),
-        Resolved::Anonymous => special_grant(c, opened, write, false).await,
-        Resolved::Bypass => special_grant(c, opened, write, true).await,
+        Resolved::Anonymous => Box::pin(special_grant(c, opened, write, false)).await,
+        Resolved::Bypass => Box::pin(special_grant(c, opened, write, true)).await,
     }
 }
 
@@ -297,7 +297,7 @@ pub async fn give_way(
 
 /// Whose request it is, as the tables of files know it: the session's client, or in 4.0 that of a
 /// stateid if there is one.
-fn requester(c: &Compound<'_>, stateid: Option<&Stateid4>) -> Option<ClientId> {
+pub(super) fn requester(c: &Compound<'_>, stateid: Option<&Stateid4>) -> Option<ClientId> {
     if let Ok(client) = c.client() {
         return Some(c.home(client).client_id());
     }

@@ -146,8 +146,8 @@ ops! {
     small Getattr getattr 0;
     small Getfh getfh 132;
     large Link link 20 MODIFIES;
-    small Lock lock 1056 MODIFIES FAIL_BODY;
-    small Lockt lockt 1056 FAIL_BODY;
+    large Lock lock 1056 MODIFIES FAIL_BODY;
+    large Lockt lockt 1056 FAIL_BODY;
     small Locku locku 16 MODIFIES;
     small Lookup lookup 0;
     large Lookupp lookupp 0;

@@ -163,7 +163,14 @@ async fn complete(
         Claim4::Previous(_) => Err(args::WhyNone::NotWanted),
         _ => deleg::kind(shares.access, shares.want, !unconfirmed),
     };
-    let delegated = deleg::grant(c, client, &found.opened, kind);
+    // What the holder says of the file later is compared with this.
+    let change = match kind {
+        Ok(DelegKind::Write) if stateful::callback_ok(c, client) => {
+            c.cx.server.vfs.getattr(&found.opened.file).await?.change
+        }
+        _ => 0,
+    };
+    let delegated = deleg::grant(c, client, &found.opened, kind, change);
     let mut rflags = RESULT_LOCKTYPE_POSIX;
     if unconfirmed {
         rflags |= RESULT_CONFIRM;
