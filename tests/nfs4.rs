@@ -8,6 +8,8 @@ mod callbacks;
 mod compounds;
 #[path = "nfs4/names.rs"]
 mod names;
+#[path = "nfs4/state.rs"]
+mod state;
 
 use tests::client::nfs4::{Ops, mode4};
 use tests::client::{Client, Fh, encode};

@@ -45,10 +45,8 @@ fn server() -> Arc<Shared> {
         ..Limits::default()
     };
     let dir = tempfile::tempdir().expect("a directory");
-    let mut config = Config::for_memory(4 << 30);
-    config.state_dir = dir.path().to_owned();
-    let recovery = RecoveryStore::open(&config.recovery_db(), config.lease_time);
-    let (recovery, previous) = recovery.expect("a database");
+    let store = RecoveryStore::open(&dir.path().join("db"), limits.lease);
+    let (recovery, previous) = store.expect("a store");
     let parts = Parts {
         key: HandleKey::new([1; 16]),
         names: Names::start(Arc::new(SystemResolver)).expect("threads"),
@@ -57,7 +55,7 @@ fn server() -> Arc<Shared> {
         recovery,
         previous,
     };
-    let mut shared = Shared::new(config, parts);
+    let mut shared = Shared::new(Config::for_memory(4 << 30), parts);
     shared.state = State::new(77, limits);
     Arc::new(shared)
 }
@@ -232,17 +230,21 @@ fn creation(clientid: u64, sequence: u32) -> CreateSessionArgs<'static> {
     }
 }
 
+fn client() -> Rc<Client> {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1000));
+    let remote = Remote::new(0).expect("a mailbox");
+    Client::new(addr, BackConn::new(remote, addr))
+}
+
 fn on_worker(test: impl AsyncFnOnce(Peer) + 'static) {
     let ring = RingConfig {
         entries: 16,
         fixed_files: 16,
         ..RingConfig::default()
     };
-    let addr = SocketAddr::from(([127, 0, 0, 1], 1000));
-    let back = BackConn::new(Remote::new(0).expect("a mailbox"), addr);
     let peer = Peer {
         server: server(),
-        client: Client::new(addr, back),
+        client: client(),
         uid: 0,
         session: [0; 16],
         number: 0,
