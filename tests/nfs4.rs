@@ -2,6 +2,8 @@
 
 #[path = "nfs4/attributes.rs"]
 mod attributes;
+#[path = "nfs4/callbacks.rs"]
+mod callbacks;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
 #[path = "nfs4/names.rs"]

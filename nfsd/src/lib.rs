@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod cli;
 pub mod config;
+pub mod conflict;
 pub mod conn;
 pub mod control;
 pub mod cx;

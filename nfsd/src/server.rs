@@ -21,6 +21,7 @@ use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
+use crate::nfs4::cb::Callbacks;
 use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub idmap: Idmap,
     /// Duplicate request cache.
     pub drc: Arc<Drc>,
+    /// What goes on towards NFSv4 clients.
+    pub callbacks: Callbacks,
     /// Whether clients may still reclaim what they held before this start.
     pub grace: Grace,
     /// What must be known after a restart.
@@ -120,6 +123,7 @@ impl Shared {
                 Arc::new(SystemAccounts),
             ),
             drc: Drc::new(crate::rpc::drc::Limits::default()),
+            callbacks: Callbacks::default(),
             grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
             state: state(&config, &parts.key, parts.recovery.epoch()),
             recovery: parts.recovery,

@@ -17,6 +17,7 @@ use vfs::uring::{Ring, RingConfig};
 use crate::config::Limits;
 use crate::conn::{self, BackConn, Conn};
 use crate::listener::{self, Listening};
+use crate::nfs4::cb::{self, recall_any};
 use crate::nfs4::durable;
 use crate::nfs4::recovery::run_grace;
 use crate::server::{Shared, add_counters};
@@ -186,6 +187,7 @@ async fn main(
         exec::spawn(shared.vfs.clone().sweep());
         let grace = shared.clone();
         exec::spawn(async move { run_grace(&grace.grace, &grace.recovery).await });
+        cb::start(&shared);
         exec::spawn(check_leases(shared.clone()));
     }
     exec::spawn(check_connections(shared.clone()));
@@ -217,6 +219,7 @@ async fn check_leases(shared: Arc<Shared>) {
         shared.state.sweep(exec::now());
         let mut expired = |client: &_| durable::expired(&shared, client);
         shared.state.each_expired(&mut expired);
+        recall_any::check(&shared, recall_any::DELEGATIONS_MAX);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A raw RPC client over one TCP connection: full control of records, transaction ids and credentials, and ordinary
 //! calls on top. It checks what every reply must keep: framing, header, results decoded to their last byte.
 
+pub mod callbacks;
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;

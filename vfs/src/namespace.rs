@@ -234,8 +234,8 @@ impl Vfs {
         )
     }
 
-    /// The held file behind `name`, if the server holds it.
-    async fn held(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Option<Arc<File>> {
+    /// The file behind `name`, if the server holds it: files somebody has state on are held.
+    pub async fn held(&self, cred: &Cred, dir: &Arc<File>, name: &Name) -> Option<Arc<File>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let fd = meta_ops::openat(cred, dir.path(), name.to_c_string(), flags, 0)
             .await

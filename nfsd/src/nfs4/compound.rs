@@ -125,9 +125,9 @@ impl<'c> Compound<'c> {
         self.at + 1 == self.ops
     }
 
-    /// The connection, to send callbacks over: none, as long as connections only take calls.
+    /// The connection, to send callbacks over.
     pub fn back(&self) -> Option<Arc<dyn Back>> {
-        None
+        Some(Arc::new(self.cx.back()))
     }
 
     /// What makes a retransmission the same request.

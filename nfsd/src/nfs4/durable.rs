@@ -57,6 +57,28 @@ pub fn expired(server: &Shared, client: &Client) {
     }
 }
 
+/// Some state is about to be revoked: it must not be reclaimed after a restart (RFC 8881 8.4.3).
+///
+/// # Errors
+/// `DELAY` when that cannot be written.
+pub async fn revoked(server: &Shared, client: &Client) -> Result<(), Nfsstat4> {
+    if let Some(key) = key(client) {
+        server.recovery.revoke(key).await.map_err(later)?;
+    }
+    Ok(())
+}
+
+/// The client has seen what was revoked: it may reclaim again. Does not wait: at worst it may not.
+pub fn seen(server: &Shared, client: &Client) {
+    if let Some(key) = key(client) {
+        let record = ClientRecord {
+            reclaim_complete: client.reclaim_is_complete(),
+            ..record(client)
+        };
+        drop(server.recovery.put(key, record));
+    }
+}
+
 /// RECLAIM_COMPLETE.
 ///
 /// # Errors

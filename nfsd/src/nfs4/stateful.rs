@@ -5,21 +5,21 @@
 use std::sync::{Arc, MutexGuard};
 
 use vfs::exec;
-use vfs::locks::{Access, Conflict, Passing};
+use vfs::locks::{Access, ClientId, Conflict, FileLocks, Passing};
 use vfs::order::TurnGuard;
-use vfs::{File, FileKind};
+use vfs::{File, FileKind, Name};
 
 use super::compound::{Compound, Place};
 use super::durable;
 use super::state::State;
 use super::state::client::{Client, Inner};
-use super::state::deleg::DelegRef;
 use super::state::grace::{Reclaim, Refused};
 use super::state::holdings::{FileKey, OwnerKey};
 use super::state::owner::{Answer, Step};
-use super::state::stateid::{self, Given, Home, Kind, Name};
+use super::state::stateid::{self, Given, Home, Kind, Name as StateName};
 use super::status::Nfsstat4;
 use super::types::{Clientid4, Stateid4};
+use crate::conflict::{self, Touch};
 use crate::cx::{Opened, Reply};
 
 /// How often an operation tries again after it got somebody out of the way.
@@ -109,7 +109,7 @@ pub struct Target {
     /// Whose.
     pub client: Arc<Client>,
     /// What.
-    pub name: Name,
+    pub name: StateName,
     /// Which version of it.
     pub seqid: u32,
 }
@@ -199,7 +199,7 @@ pub struct Grant {
 ///
 /// # Errors
 /// The stateid's; `OPENMODE`, `LOCKED`, `DELAY` while a delegation is recalled, `GRACE`.
-pub fn io_grant(
+pub async fn io_grant(
     c: &Compound<'_>,
     opened: &Opened,
     stateid: &Stateid4,
@@ -207,8 +207,8 @@ pub fn io_grant(
 ) -> Result<Grant, Nfsstat4> {
     match resolve(c, stateid)? {
         Resolved::Of(target) => held_grant(c, opened, target, write),
-        Resolved::Anonymous => special_grant(c, opened, write, false),
-        Resolved::Bypass => special_grant(c, opened, write, true),
+        Resolved::Anonymous => Box::pin(special_grant(c, opened, write, false)).await,
+        Resolved::Bypass => Box::pin(special_grant(c, opened, write, true)).await,
     }
 }
 
@@ -237,7 +237,7 @@ fn held_grant(
     })
 }
 
-fn special_grant(
+async fn special_grant(
     c: &Compound<'_>,
     opened: &Opened,
     write: bool,
@@ -259,46 +259,86 @@ fn special_grant(
                     passing: Some(passing),
                 });
             }
-            Err(conflict) => give_way(c, conflict, Nfsstat4::Locked)?,
+            Err(conflict) => give_way(c, locks, conflict, Nfsstat4::Locked).await?,
         }
     }
     Err(Nfsstat4::Delay)
 }
 
-/// Deals with whoever is in the way: `Ok` to try again. No client may be held.
+/// Deals with whoever is in the way of something on a file: `Ok` to try again. Waits a little for
+/// delegations to come back. No client may be held.
 ///
 /// # Errors
 /// `denied` when a client that is alive has what is asked for, `DELAY` while delegations are
 /// recalled, `RESOURCE` or `DELAY` when there is no room.
-pub fn give_way(c: &Compound<'_>, conflict: Conflict, denied: Nfsstat4) -> Result<(), Nfsstat4> {
-    let expired = |client: u64| {
-        let number = u32::try_from(client);
-        number.is_ok_and(|number| c.state().expire_if_courtesy(number, exec::now()))
-    };
+pub async fn give_way(
+    c: &Compound<'_>,
+    locks: &Arc<FileLocks>,
+    conflict: Conflict,
+    denied: Nfsstat4,
+) -> Result<(), Nfsstat4> {
+    let server = &c.cx.server;
     match conflict {
         Conflict::Share(holder) | Conflict::Lock(holder, _) => {
-            if expired(holder.client.0) {
+            if conflict::expired(server, holder.client) {
                 Ok(())
             } else {
                 Err(denied)
             }
         }
         Conflict::Deleg(held) => {
-            let alive = held.into_iter().filter(|(client, _)| !expired(client.0));
-            let alive: Vec<DelegRef> = alive
-                .filter_map(|(client, id)| DelegRef::of(client, id))
-                .collect();
-            if alive.is_empty() {
-                return Ok(());
-            }
-            if let Some(recaller) = c.state().recaller.get() {
-                recaller.recall(&alive);
-            }
-            Err(Nfsstat4::Delay)
+            let back = conflict::returned(server, locks, &held, conflict::PATIENCE_V4);
+            Box::pin(back).await.then_some(()).ok_or(Nfsstat4::Delay)
         }
         Conflict::Full if c.minor == 0 => Err(Nfsstat4::Resource),
         Conflict::Full => Err(Nfsstat4::Delay),
     }
+}
+
+/// Whose request it is, as the tables of files know it: the session's client, or in 4.0 that of a
+/// stateid if there is one.
+pub(super) fn requester(c: &Compound<'_>, stateid: Option<&Stateid4>) -> Option<ClientId> {
+    if let Ok(client) = c.client() {
+        return Some(c.home(client).client_id());
+    }
+    match resolve(c, stateid?) {
+        Ok(Resolved::Of(target)) => Some(c.home(&target.client).client_id()),
+        _ => None,
+    }
+}
+
+/// Others' delegations of a file whose attributes or names are about to change come back first. Keep
+/// what is returned until that is done.
+///
+/// # Errors
+/// `DELAY`.
+pub async fn change(
+    c: &Compound<'_>,
+    opened: &Opened,
+    stateid: Option<&Stateid4>,
+) -> Result<Option<Passing>, Nfsstat4> {
+    let server = &c.cx.server;
+    if !server.vfs.table.locks.any_delegated() {
+        return Ok(None);
+    }
+    let (file, own) = (&opened.file, requester(c, stateid));
+    let touched = conflict::touch(server, file, own, Touch::Change, conflict::PATIENCE_V4);
+    Ok(touched.await?)
+}
+
+/// As [`change`], of the file behind a name.
+///
+/// # Errors
+/// `DELAY`.
+pub async fn touch_name(
+    c: &Compound<'_>,
+    dir: &Opened,
+    name: &Name,
+) -> Result<Option<Passing>, Nfsstat4> {
+    let (at, own) = ((&dir.cred, &dir.file, name), requester(c, None));
+    let patience = conflict::PATIENCE_V4;
+    let touched = conflict::touch_name(&c.cx.server, at, own, Touch::Change, patience);
+    Ok(touched.await?)
 }
 
 /// A client that is still there, to give it something.

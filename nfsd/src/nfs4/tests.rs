@@ -50,7 +50,7 @@ fn server() -> Arc<Shared> {
     let parts = Parts {
         key: HandleKey::new([1; 16]),
         names: Names::start(Arc::new(SystemResolver)).expect("threads"),
-        remotes: Vec::new(),
+        remotes: vec![Remote::new(0).expect("a mailbox")],
         port: 2049,
         recovery,
         previous,
@@ -403,7 +403,7 @@ fn bind_conn_to_session_is_alone() {
         let fore = args(ChannelDirFromClient4::ForeOrBoth);
         let mut answer = peer.one(1, Op4::BindConnToSession, &fore).await;
         let res: BindConnToSessionRes = answer.ok(Op4::BindConnToSession);
-        assert_eq!(res.dir, ChannelDirFromServer4::Fore);
+        assert_eq!(res.dir, ChannelDirFromServer4::Both);
         let within = peer.next(Op4::BindConnToSession, &fore).await;
         assert_eq!(within, S::NotOnlyOp);
     });

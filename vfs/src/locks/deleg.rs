@@ -1,13 +1,18 @@
 //! Delegations of one file (RFC 8881 10.4): who has one, and what must wait until it is back. A
 //! client never conflicts with its own.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::line::Notify;
 use super::share::{Access, Deny};
 use super::{ClientId, DelegId};
 
 /// How long after a recall a file is not delegated again: where clients conflict once they do again.
 pub const HOLD_OFF: Duration = Duration::from_secs(30);
+
+/// Most that wait for the delegations of one file. With one more, the first is told before its time.
+pub const WAITING_MAX: usize = 256;
 
 /// What a delegation lets its holder decide alone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -53,6 +58,8 @@ struct Deleg {
 pub(super) struct Delegs {
     entries: Vec<Deleg>,
     quiet_until: Option<Instant>,
+    waiting: VecDeque<Notify>,
+    called: Vec<Notify>,
 }
 
 impl Delegs {
@@ -108,6 +115,7 @@ impl Delegs {
 
     pub(super) fn remove(&mut self, serial: u64) {
         self.entries.retain(|d| d.serial != serial);
+        self.called.extend(self.waiting.drain(..));
     }
 
     pub(super) fn state(&self, serial: u64) -> DelegState {
@@ -132,7 +140,25 @@ impl Delegs {
     pub(super) fn revoke(&mut self, serial: u64) {
         if let Some(deleg) = self.entries.iter_mut().find(|d| d.serial == serial) {
             deleg.state = DelegState::Revoked;
+            self.called.extend(self.waiting.drain(..));
         }
+    }
+
+    /// Joins those who are told when a delegation is back, if any of `held` is not yet.
+    pub(super) fn wait(&mut self, held: &[(ClientId, DelegId)], notify: Notify) -> bool {
+        if !self.in_force().any(|d| held.contains(&(d.client, d.id))) {
+            return false;
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.called.extend(self.waiting.pop_front());
+        }
+        self.waiting.push_back(notify);
+        true
+    }
+
+    /// Whom to tell now.
+    pub(super) fn take_called(&mut self) -> Vec<Notify> {
+        std::mem::take(&mut self.called)
     }
 
     /// Those in force that `client` does not hold itself: the ones for writing, and `all` the others.
@@ -222,6 +248,25 @@ mod tests {
         assert_eq!(delegs.against_io(None, false), [(A, DelegId(8))]);
         delegs.revoke(2);
         assert_eq!(delegs.against_io(None, true), [], "revoked");
+    }
+
+    #[test]
+    fn who_waits_is_told_when_one_is_back() {
+        let mut delegs = Delegs::default();
+        delegs.insert(1, A, DelegId(7), DelegKind::Read);
+        delegs.insert(2, B, DelegId(7), DelegKind::Read);
+        let notify: Notify = std::sync::Arc::new(|| {});
+        assert!(!delegs.wait(&[(A, DelegId(8))], notify.clone()), "back");
+        for _ in 0..=WAITING_MAX {
+            assert!(delegs.wait(&[(A, DelegId(7))], notify.clone()));
+        }
+        assert_eq!(delegs.take_called().len(), 1, "no room");
+        delegs.remove(2);
+        assert_eq!(delegs.take_called().len(), WAITING_MAX);
+        assert!(delegs.wait(&[(A, DelegId(7))], notify.clone()));
+        delegs.revoke(1);
+        assert_eq!(delegs.take_called().len(), 1);
+        assert!(!delegs.wait(&[(A, DelegId(7))], notify));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-pub use deleg::{DelegKind, DelegState, HOLD_OFF, Refused};
+pub use deleg::{DelegKind, DelegState, HOLD_OFF, Refused, WAITING_MAX};
 pub use guard::{DelegGuard, LockGuard, NeverOpened, Passing, ShareGuard, WaitTicket};
 pub use line::{KEPT, LINE_MAX, Notify, Place};
 pub use range::{FILE_RANGES_MAX, Held, LockKind, OWNER_RANGES_MAX, Range};
@@ -120,7 +120,12 @@ impl State {
         };
         self.line.take_if(|line| line.is_empty());
         self.ranges.take_if(|ranges| ranges.is_empty());
-        called
+        let mut back = self.delegs.take_called();
+        if back.is_empty() {
+            return called;
+        }
+        back.extend(called);
+        back
     }
 
     /// Delegations first: their holder may have closed since, without a word.
@@ -222,6 +227,8 @@ impl FileLocks {
             let before = self.flags.swap(flags, SeqCst);
             if let Some((table, _)) = &self.home {
                 table.lined(before & LINE != 0, flags & LINE != 0);
+                const DELEG: u32 = READ_DELEG | WRITE_DELEG;
+                table.delegated(before & DELEG != 0, flags & DELEG != 0);
             }
             (result, called)
         };
@@ -349,6 +356,13 @@ impl FileLocks {
     /// one sends CB_RECALL. The file is not delegated again for [`HOLD_OFF`].
     pub fn recall(&self, client: ClientId, id: DelegId, now: Instant) -> bool {
         self.with(|state| state.delegs.recall(client, id, now))
+    }
+
+    /// Has `notify` called once some delegation of the file is given back or revoked. False, and no
+    /// call, when none of `held` is in force any more. With more than [`WAITING_MAX`] who wait, the
+    /// first of them is told before its time.
+    pub fn when_back(&self, held: &[(ClientId, DelegId)], notify: Notify) -> bool {
+        self.with(|state| state.delegs.wait(held, notify))
     }
 
     /// Takes note of a change without an open (NFSv3, special stateids, names and attributes) until

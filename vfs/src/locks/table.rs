@@ -57,6 +57,8 @@ pub struct LockTable {
     shards: Vec<Mutex<Shard>>,
     /// Files with a line.
     lines: AtomicUsize,
+    /// Files with a delegation in force.
+    delegated: AtomicUsize,
 }
 
 impl Default for LockTable {
@@ -65,12 +67,21 @@ impl Default for LockTable {
         LockTable {
             shards,
             lines: AtomicUsize::new(0),
+            delegated: AtomicUsize::new(0),
         }
     }
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn count(files: &AtomicUsize, before: bool, after: bool) {
+    match (before, after) {
+        (false, true) => files.fetch_add(1, Relaxed),
+        (true, false) => files.fetch_sub(1, Relaxed),
+        _ => return,
+    };
 }
 
 impl LockTable {
@@ -134,11 +145,17 @@ impl LockTable {
 
     /// A file's line came or went.
     pub(super) fn lined(&self, before: bool, after: bool) {
-        match (before, after) {
-            (false, true) => self.lines.fetch_add(1, Relaxed),
-            (true, false) => self.lines.fetch_sub(1, Relaxed),
-            _ => return,
-        };
+        count(&self.lines, before, after);
+    }
+
+    /// A file has delegations now, or none any more.
+    pub(super) fn delegated(&self, before: bool, after: bool) {
+        count(&self.delegated, before, after);
+    }
+
+    /// Whether any file is delegated: one load, to save looking for files that might be.
+    pub fn any_delegated(&self) -> bool {
+        self.delegated.load(Relaxed) > 0
     }
 
     fn for_each(&self, mut each: impl FnMut(&FileLocks)) {

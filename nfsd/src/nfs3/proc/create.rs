@@ -3,6 +3,7 @@
 use vfs::{CreateHow, Created};
 
 use super::name;
+use crate::conflict::{Touch, touch_name3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Create3Args;
@@ -40,6 +41,13 @@ async fn create(
         }
         // The verifier is stored after the file is made.
         Createhow3::Exclusive(verifier) => (CreateHow::Exclusive(*verifier), Settle::Both),
+    };
+    // A file that is there may be cut.
+    let _passing = match &how {
+        CreateHow::Unchecked(set) if set.size.is_some() => {
+            touch_name3(cx, dir, &name, Touch::Write).await?
+        }
+        _ => None,
     };
     let vfs = &cx.server.vfs;
     let created = vfs.create(&dir.cred, &dir.file, &name, how).await;

@@ -3,6 +3,7 @@
 use vfs::Name;
 
 use super::{attributes, failed, name, settle, unchanged};
+use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Link3Args;
@@ -36,8 +37,12 @@ async fn link(cx: &Cx, args: &Link3Args<'_>) -> (Result<(), Nfsstat3>, Link3Wcc)
             return (Err(status), wcc);
         }
     };
-    let name = match new_name(args, &file, &dir) {
-        Ok(name) => name,
+    let checked = match new_name(args, &file, &dir) {
+        Ok(name) => touch3(cx, &file, Touch::Change).await.map(|p| (name, p)),
+        Err(status) => Err(status),
+    };
+    let (name, _passing) = match checked {
+        Ok(checked) => checked,
         Err(status) => {
             let wcc = Link3Wcc {
                 file_attributes: attributes(cx, &file).await,

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use vfs::uring::Slice;
 
-use super::put_failed;
+use super::{attributes, put_failed};
+use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Read3Args;
@@ -19,6 +20,10 @@ pub async fn run(cx: &Cx, args: Read3Args<'_>, reply: &mut Reply) -> Result<(), 
         Ok(file) => file,
         Err(status) => return fail(status, None, reply),
     };
+    if let Err(status) = touch3(cx, &file, Touch::Read).await {
+        let attributes = attributes(cx, &file).await;
+        return fail(status, attributes, reply);
+    }
     let count = args.count.min(cx.server.io_max);
     let vfs = &cx.server.vfs;
     let done = vfs.read(&file.cred, &file.file, args.offset, count).await;

@@ -1,6 +1,7 @@
 //! REMOVE: removes a name of anything but a directory (RFC 1813 3.3.12).
 
 use super::{failed, name, settle, unchanged};
+use crate::conflict::{Touch, touch_name3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Remove3Args;
@@ -25,6 +26,10 @@ pub async fn run(cx: &Cx, args: Remove3Args<'_>, reply: &mut Reply) -> Result<()
 async fn remove(cx: &Cx, args: &Remove3Args<'_>, dir: &Opened) -> (Result<(), Nfsstat3>, WccData) {
     let name = match dir.writable().and_then(|()| name(args.object.name)) {
         Ok(name) => name,
+        Err(status) => return (Err(status), unchanged(cx, dir).await),
+    };
+    let _passing = match touch_name3(cx, dir, &name, Touch::Change).await {
+        Ok(passing) => passing,
         Err(status) => return (Err(status), unchanged(cx, dir).await),
     };
     let changed = cx.server.vfs.remove(&dir.cred, &dir.file, &name).await;

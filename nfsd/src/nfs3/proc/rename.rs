@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use vfs::locks::Passing;
 use vfs::{Name, Renamed};
 
 use super::{failed, name, settle, unchanged};
+use crate::conflict::{Touch, touch_name3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Rename3Args;
@@ -48,6 +50,16 @@ async fn rename(cx: &Cx, args: &Rename3Args<'_>) -> (Result<(), Nfsstat3>, Renam
             return (Err(status), wcc);
         }
     };
+    let _passing = match passing(cx, (&from, &old), (&to, &new)).await {
+        Ok(passing) => passing,
+        Err(status) => {
+            let wcc = Rename3Wcc {
+                fromdir_wcc: unchanged(cx, &from).await,
+                todir_wcc: unchanged(cx, &to).await,
+            };
+            return (Err(status), wcc);
+        }
+    };
     let vfs = &cx.server.vfs;
     let renamed = vfs
         .rename(&from.cred, &from.file, &old, &to.file, &new)
@@ -57,6 +69,18 @@ async fn rename(cx: &Cx, args: &Rename3Args<'_>) -> (Result<(), Nfsstat3>, Renam
         todir_wcc: wcc_data(&to.file, &renamed.to),
     };
     (settled(cx, &from, &to, renamed).await, wcc)
+}
+
+/// Delegations of the file that moves and of the one in its way come back first.
+async fn passing(
+    cx: &Cx,
+    (from, old): (&Opened, &Name),
+    (to, new): (&Opened, &Name),
+) -> Result<(Option<Passing>, Option<Passing>), Nfsstat3> {
+    Ok((
+        touch_name3(cx, from, old, Touch::Change).await?,
+        touch_name3(cx, to, new, Touch::Change).await?,
+    ))
 }
 
 /// Both names, if the arguments may be looked at further.

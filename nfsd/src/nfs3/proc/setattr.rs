@@ -1,6 +1,7 @@
 //! SETATTR: mode, owner, size and times of a file (RFC 1813 3.3.2).
 
 use super::{failed, settle, unchanged};
+use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Setattr3Args;
@@ -29,6 +30,14 @@ async fn set(cx: &Cx, args: &Setattr3Args<'_>, object: &Opened) -> (Result<(), N
     });
     let (set, guard) = match wanted {
         Ok(wanted) => wanted,
+        Err(status) => return (Err(status), unchanged(cx, object).await),
+    };
+    let what = match set.size {
+        Some(_) => Touch::Write,
+        None => Touch::Change,
+    };
+    let _passing = match touch3(cx, object, what).await {
+        Ok(passing) => passing,
         Err(status) => return (Err(status), unchanged(cx, object).await),
     };
     let vfs = &cx.server.vfs;

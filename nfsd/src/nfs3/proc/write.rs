@@ -3,6 +3,7 @@
 use vfs::Stable;
 
 use super::{failed, unchanged};
+use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Write3Args;
@@ -36,6 +37,10 @@ async fn write(
 ) -> (Result<(u32, StableHow), Nfsstat3>, WccData) {
     let data = match file.writable().and_then(|()| data(args, cx.server.io_max)) {
         Ok(data) => data,
+        Err(status) => return (Err(status), unchanged(cx, file).await),
+    };
+    let _passing = match touch3(cx, file, Touch::Write).await {
+        Ok(passing) => passing,
         Err(status) => return (Err(status), unchanged(cx, file).await),
     };
     let is_async = file.options.is_async();

@@ -4,9 +4,11 @@ use vfs::{Attr, FileKind, StatFs, Time, exec};
 
 use super::{Values, bit};
 use crate::cx::Opened;
+use crate::nfs4::cb::getattr::refresh;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::idmap::{Owner, Who};
 use crate::nfs4::pseudo;
+use crate::nfs4::stateful::requester;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Bitmap4;
 
@@ -19,6 +21,10 @@ const SPACE: Bitmap4 = Bitmap4::of(&[
     bit::SPACE_TOTAL,
 ]);
 
+/// What whoever writes a file changes.
+const WRITTEN: Bitmap4 =
+    Bitmap4::of(&[bit::CHANGE, bit::SIZE, bit::TIME_MODIFY, bit::TIME_METADATA]);
+
 /// What `asked` needs to be known of a place.
 ///
 /// # Errors
@@ -26,11 +32,28 @@ const SPACE: Bitmap4 = Bitmap4::of(&[
 pub async fn collect(c: &Compound<'_>, place: &Place, asked: &Bitmap4) -> Result<Values, Nfsstat4> {
     match place {
         Place::File(opened) => {
-            let attr = c.cx.server.vfs.getattr(&opened.file).await?;
+            let attr = newest(c, opened, asked).await?;
             of_file(c, opened, attr, asked).await
         }
         Place::Pseudo(node) => Ok(of_pseudo(c, *node)),
     }
+}
+
+/// Attributes of a file, with what another client knows that has it delegated for writing.
+async fn newest(c: &Compound<'_>, opened: &Opened, asked: &Bitmap4) -> Result<Attr, Nfsstat4> {
+    let vfs = &c.cx.server.vfs;
+    let mut attr = vfs.getattr(&opened.file).await?;
+    if attr.kind != FileKind::Regular
+        || asked.and(&WRITTEN).is_empty()
+        || !vfs.table.locks.any_delegated()
+    {
+        return Ok(attr);
+    }
+    let (file, own) = (&opened.file, requester(c, None));
+    if Box::pin(refresh(&c.cx.server, file, own, &mut attr)).await? {
+        attr = vfs.getattr(file).await?;
+    }
+    Ok(attr)
 }
 
 /// Values of a directory's entries before any entry: what they have in common is the directory's.

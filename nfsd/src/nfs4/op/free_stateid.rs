@@ -2,6 +2,8 @@
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
+use crate::nfs4::durable;
+use crate::nfs4::state::client::SeqStatus;
 use crate::nfs4::state::holdings::Holdings;
 use crate::nfs4::state::stateid::{Home, Kind};
 use crate::nfs4::stateful::{self, Target};
@@ -17,6 +19,14 @@ pub(super) async fn run(
     let home = c.home(&target.client);
     let freed = free(&mut target.client.lock().holdings, home, &target)?;
     drop(freed);
+    let client = &target.client;
+    let told = client
+        .status()
+        .contains(SeqStatus::RECALLABLE_STATE_REVOKED);
+    if told && !client.lock().holdings.any_revoked() {
+        client.clear(SeqStatus::RECALLABLE_STATE_REVOKED);
+        durable::seen(&c.cx.server, client);
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{change_info, name, settle};
+use crate::nfs4::stateful::change;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
 
@@ -21,6 +22,7 @@ pub(super) async fn run(
     if file.export != dir.export {
         return Err(Nfsstat4::Xdev);
     }
+    let _passing = change(c, file, None).await?;
     let vfs = &c.cx.server.vfs;
     let linked = vfs.link(&dir.cred, &file.file, &dir.file, &name).await;
     linked.result?;

@@ -153,7 +153,7 @@ pub(super) async fn run(
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };
-    let done = lock(c, &args, range, &target, out);
+    let done = lock(c, &args, range, &target, out).await;
     stateful::finish(c, running, done, None, out)
 }
 
@@ -165,7 +165,7 @@ fn owned(c: &Compound<'_>, target: &Target, owner: &StateOwner4<'_>) -> Result<(
     Ok(())
 }
 
-fn lock(
+async fn lock(
     c: &mut Compound<'_>,
     args: &LockArgs<'_>,
     range: Range,
@@ -194,7 +194,11 @@ fn lock(
             Conflict::Lock(holder, held) => Some((*holder, *held)),
             _ => None,
         };
-        match (give_way(c, conflict, Nfsstat4::Denied), held) {
+        let Some(Place::File(opened)) = &c.current else {
+            return Err(Nfsstat4::Nofilehandle);
+        };
+        let gone = give_way(c, opened.file.locks(), conflict, Nfsstat4::Denied).await;
+        match (gone, held) {
             (Ok(()), _) => {}
             (Err(Nfsstat4::Denied), _) if args.reclaim => return Err(Nfsstat4::ReclaimConflict),
             (Err(Nfsstat4::Denied), Some((holder, held))) => {

@@ -47,7 +47,8 @@ pub(super) async fn run(
             Conflict::Lock(holder, held) => Some((*holder, *held)),
             _ => None,
         };
-        match (give_way(c, conflict, Nfsstat4::Denied), held) {
+        let gone = give_way(c, locks, conflict, Nfsstat4::Denied).await;
+        match (gone, held) {
             (Ok(()), _) => {}
             (Err(Nfsstat4::Denied), Some((holder, held))) => {
                 put_denied(c, holder, held, out)?;

@@ -147,7 +147,7 @@ ops! {
     small Getfh getfh 132;
     large Link link 20 MODIFIES;
     large Lock lock 1056 MODIFIES FAIL_BODY;
-    small Lockt lockt 1056 FAIL_BODY;
+    large Lockt lockt 1056 FAIL_BODY;
     small Locku locku 16 MODIFIES;
     large Lookup lookup 0;
     large Lookupp lookupp 0;

@@ -116,7 +116,7 @@ async fn open(
     } else {
         Nfsstat4::ShareDenied
     };
-    let granted = acquire(c, client, by, &found.opened, shares, denied)?;
+    let granted = acquire(c, client, by, &found.opened, shares, denied).await?;
     if let (true, By::Owner(key)) = (reclaims, by) {
         client.lock().holdings.confirm_owner(key);
     }
@@ -163,7 +163,14 @@ async fn complete(
         Claim4::Previous(_) => Err(args::WhyNone::NotWanted),
         _ => deleg::kind(shares.access, shares.want, !unconfirmed),
     };
-    let delegated = deleg::grant(c, client, &found.opened, kind);
+    // What the holder says of the file later is compared with this.
+    let change = match kind {
+        Ok(DelegKind::Write) if stateful::callback_ok(c, client) => {
+            c.cx.server.vfs.getattr(&found.opened.file).await?.change
+        }
+        _ => 0,
+    };
+    let delegated = deleg::grant(c, client, &found.opened, kind, change);
     let mut rflags = RESULT_LOCKTYPE_POSIX;
     if unconfirmed {
         rflags |= RESULT_CONFIRM;
@@ -193,7 +200,7 @@ async fn resize(c: &Compound<'_>, opened: &Opened, size: u64) -> Result<(), Nfss
 }
 
 /// Gets owner, open and share reservation, with others out of the way.
-fn acquire(
+async fn acquire(
     c: &Compound<'_>,
     client: &Arc<Client>,
     by: By<'_>,
@@ -215,7 +222,9 @@ fn acquire(
         match tried {
             Ok(granted) => return Ok(granted),
             Err(Refusal::Status(status)) => return Err(status),
-            Err(Refusal::Conflict(conflict)) => give_way(c, conflict, denied)?,
+            Err(Refusal::Conflict(conflict)) => {
+                give_way(c, opened.file.locks(), conflict, denied).await?;
+            }
         }
     }
     Err(Nfsstat4::Delay)

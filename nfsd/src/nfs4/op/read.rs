@@ -32,7 +32,7 @@ pub(super) async fn run(
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let opened = c.regular()?;
-    let grant = io_grant(c, opened, &args.stateid, false)?;
+    let grant = io_grant(c, opened, &args.stateid, false).await?;
     let (decided, _passing) = (grant.decided, grant.passing);
     let count = clip(args.count, c.cx.server.io_max, c.room(out));
     let vfs = &c.cx.server.vfs;

@@ -3,6 +3,7 @@
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{change_info, name, settle};
+use crate::nfs4::stateful::touch_name;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
 
@@ -14,6 +15,7 @@ pub(super) async fn run(
     let dir = c.dir()?;
     dir.writable()?;
     let name = name(target)?;
+    let _passing = touch_name(c, dir, &name).await?;
     let vfs = &c.cx.server.vfs;
     let changed = vfs.remove_any(&dir.cred, &dir.file, &name).await;
     changed.result?;

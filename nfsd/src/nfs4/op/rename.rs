@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{change_info, name, settle};
+use crate::nfs4::stateful::touch_name;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
 use crate::xdr::xdr_struct;
@@ -32,6 +33,10 @@ pub(super) async fn run(
     if from.export != to.export {
         return Err(Nfsstat4::Xdev);
     }
+    let _passing = (
+        touch_name(c, from, &old).await?,
+        touch_name(c, to, &new).await?,
+    );
     let vfs = &c.cx.server.vfs;
     let renamed = vfs
         .rename(&from.cred, &from.file, &old, &to.file, &new)

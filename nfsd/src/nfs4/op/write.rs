@@ -43,7 +43,7 @@ pub(super) async fn run(
     let opened = c.regular()?;
     let end = args.offset.checked_add(args.data.0.len() as u64);
     end.ok_or(Nfsstat4::Inval)?;
-    let grant = io_grant(c, opened, &args.stateid, true)?;
+    let grant = io_grant(c, opened, &args.stateid, true).await?;
     let (decided, _passing) = (grant.decided, grant.passing);
     opened.writable()?;
     let is_async = opened.options.is_async();

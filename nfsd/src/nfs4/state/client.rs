@@ -9,6 +9,7 @@ use bitflags::bitflags;
 use super::create::CreateSlot;
 use super::holdings::Holdings;
 use super::session::Session;
+use crate::nfs4::cb::channel::Channel as CbChannel;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Clientid4, Verifier4};
 use crate::rpc::auth::Identity;
@@ -113,6 +114,8 @@ pub struct Client {
     status: AtomicU32,
     /// Milliseconds on the clock of the state.
     pub(super) renewed: AtomicU64,
+    /// The way to call it back.
+    pub channel: CbChannel,
     inner: Mutex<Inner>,
 }
 
@@ -156,6 +159,7 @@ impl Client {
             reclaimed: AtomicBool::new(false),
             status: AtomicU32::new(0),
             renewed: AtomicU64::new(now),
+            channel: CbChannel::default(),
             inner: Mutex::default(),
         }
     }

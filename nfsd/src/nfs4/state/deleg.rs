@@ -10,6 +10,7 @@ use vfs::locks::{ClientId, DelegGuard, DelegId, DelegKind, DelegState, FileLocks
 use super::client::Client;
 use super::holdings::{FileKey, Holdings};
 use super::stateid::{Home, Kind};
+use crate::nfs4::cb::getattr::Said;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Stateid4;
 
@@ -23,6 +24,8 @@ pub struct Deleg {
     pub fh: Box<[u8]>,
     /// Keeps the file. Only tests have none.
     pub pin: Option<Pin>,
+    /// What its holder said of the file (CB_GETATTR).
+    pub said: Said,
 }
 
 impl Deleg {
@@ -93,6 +96,8 @@ pub struct DelegRequest<'a> {
     pub pin: Option<Pin>,
     /// Most states of one client.
     pub limit: usize,
+    /// Change attribute of the file.
+    pub change: u64,
 }
 
 impl Holdings {
@@ -117,6 +122,7 @@ impl Holdings {
             guard,
             fh: request.fh.into(),
             pin: request.pin,
+            said: Said::new(request.change),
         };
         self.delegs.insert(key, deleg);
         Ok(home.stateid(Kind::Deleg, key, 1))
@@ -126,6 +132,11 @@ impl Holdings {
     #[must_use]
     pub fn deleg_at(&self, key: u32) -> Option<&Deleg> {
         self.delegs.get(&key)
+    }
+
+    /// The same, to be changed.
+    pub fn deleg_at_mut(&mut self, key: u32) -> Option<&mut Deleg> {
+        self.delegs.get_mut(&key)
     }
 
     /// All of them, revoked ones included.

@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 use super::State;
 use super::client::{Client, SeqStatus};
 use super::slot::{Print, Seen, SlotGuard, Slots};
+use crate::nfs4::cb::slots::BackSlots;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Sessionid4;
 use crate::rpc::auth::sys::MAX_GIDS;
@@ -99,6 +100,7 @@ pub struct Session {
     pub back: Channel,
     pub(super) slots: Slots,
     backchannel: Mutex<Backchannel>,
+    back_slots: Mutex<BackSlots>,
     path_down: AtomicBool,
     /// Bytes of kept replies it may have, counted in `reserved` of the table.
     cache_bytes: usize,
@@ -114,6 +116,12 @@ impl Drop for Session {
 impl Session {
     fn backchannel(&self) -> MutexGuard<'_, Backchannel> {
         let lock = self.backchannel.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Slots of its backchannel.
+    pub fn back_slots(&self) -> MutexGuard<'_, BackSlots> {
+        let lock = self.back_slots.lock();
         lock.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,7 +179,8 @@ impl Session {
         backchannel.was_up = true;
         drop(backchannel);
         self.path_down.store(false, Ordering::Release);
-        self.client.clear(SeqStatus::CB_PATH_DOWN);
+        let found = SeqStatus::CB_PATH_DOWN | SeqStatus::BACKCHANNEL_FAULT;
+        self.client.clear(found);
     }
 
     /// Forgets closed connections. Whether a backchannel that was there has none left.
@@ -281,6 +290,7 @@ impl Sessions {
                 conns: Vec::new(),
                 was_up: false,
             }),
+            back_slots: Mutex::new(BackSlots::new(plan.back.slots)),
             path_down: AtomicBool::new(false),
             cache_bytes,
             reserved: self.reserved.clone(),
@@ -391,6 +401,8 @@ impl State {
         let session = self.sessions.remove(id).ok_or(Nfsstat4::Badsession)?;
         let mut inner = session.client.lock();
         inner.sessions.retain(|s| s.id != *id);
+        drop(inner);
+        session.client.channel.end_session(id);
         Ok(())
     }
 

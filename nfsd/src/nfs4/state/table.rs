@@ -202,6 +202,7 @@ impl Gone {
             let sessions = std::mem::take(&mut inner.sessions);
             let holdings = std::mem::take(&mut inner.holdings);
             drop(inner);
+            client.channel.close();
             for session in &sessions {
                 state.sessions.remove(&session.id);
             }

@@ -36,6 +36,7 @@ pub(super) fn grant(
     client: &Client,
     opened: &Opened,
     kind: Result<DelegKind, WhyNone>,
+    change: u64,
 ) -> Result<Delegation4, WhyNone> {
     let kind = kind?;
     if !callback_ok(c, client) {
@@ -50,6 +51,7 @@ pub(super) fn grant(
         fh: &fh,
         pin: Some(pin),
         limit: c.state().config.states_per_client,
+        change,
     };
     let home = c.home(client);
     let granted = {

@@ -420,6 +420,7 @@ fn delegations() {
     let mut held = Holdings::default();
     let delegate = |held: &mut Holdings, kind, now| {
         let request = DelegRequest {
+            change: 0,
             locks: &file,
             kind,
             fh: b"fh",
