@@ -26,9 +26,9 @@ use bitflags::bitflags;
 
 use super::Op4;
 use super::compound::Compound;
-use super::status::Nfsstat4;
+use super::status::{Nfsstat4, restrict};
 use crate::cx::Reply;
-use crate::xdr::Dec;
+use crate::xdr::{Dec, Decode, XdrError};
 
 bitflags! {
     /// What is special about an operation.
@@ -106,7 +106,27 @@ macro_rules! ops {
                 _ => Err(Nfsstat4::Notsupp),
             }
         }
+
+        /// Passes over the arguments of an operation; `false` if it is not served.
+        ///
+        /// # Errors
+        /// Those of decoding them.
+        pub fn skip_args(op: Op4, args: &mut Dec<'_>) -> Result<bool, XdrError> {
+            match op {
+                $(Op4::$op => skip($module::run, args)?,)*
+                _ => return Ok(false),
+            }
+            Ok(true)
+        }
     };
+}
+
+/// Decodes what `run` takes.
+fn skip<'c, 'a, A: Decode<'a>, F>(
+    _run: impl Fn(&'c mut Compound<'c>, A, &'c mut Reply) -> F,
+    args: &mut Dec<'a>,
+) -> Result<(), XdrError> {
+    args.get::<A>().map(|_| ())
 }
 
 ops! {
@@ -153,9 +173,7 @@ pub async fn run(
     let done = done.and_then(|()| fits(c, op, out));
     let status = match done {
         Ok(()) => return Nfsstat4::Ok,
-        // The same in an older word.
-        Err(Nfsstat4::RepTooBig) if c.minor == 0 => Nfsstat4::Resource,
-        Err(status) => status,
+        Err(status) => restrict(op, c.minor, status),
     };
     if !row(op).is_some_and(|row| row.flags.contains(Flags::FAIL_BODY)) {
         out.truncate(body);
