@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
+use crate::change::is_fine;
 use crate::cred::Cred;
 use crate::errno::{Errno, Result};
 use crate::exec;
@@ -247,8 +248,13 @@ impl Vfs {
     /// Lets go of a file if its last name is gone, so that its space is freed.
     async fn release(&self, file: Option<Arc<File>>) {
         let Some(file) = file else { return };
-        if self.post(&file).await.is_none_or(|attr| attr.nlink == 0) {
-            self.table.forget(&file);
+        match self.post(&file).await {
+            Some(attr) if attr.nlink > 0 => {}
+            Some(_) => {
+                self.table.removed(&file);
+            }
+            None if file.pinned() => {}
+            None => self.table.forget(&file),
         }
     }
 
@@ -609,7 +615,7 @@ impl Vfs {
             )
             .await?;
             if let Some(file) = held {
-                self.table.forget(&file);
+                self.table.removed(&file);
             }
             Ok(())
         };
@@ -655,7 +661,8 @@ impl Vfs {
             }
             let replaced = self.held(cred, to, new).await;
             // Both files' ctime moves: where that may not show, it is counted.
-            let moved = match from.mount.fine_ctime {
+            let seen = self.post(from).await;
+            let moved = match seen.is_some_and(|attr| is_fine(&from.mount, &attr)) {
                 true => None,
                 false => self.held(cred, from, old).await,
             };

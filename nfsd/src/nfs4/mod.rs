@@ -2,17 +2,22 @@
 
 pub mod attr;
 pub mod compound;
+pub mod durable;
 pub mod idmap;
 pub mod op;
 pub mod pseudo;
 pub mod recovery;
 mod reply;
 pub mod state;
+pub mod stateful;
 pub mod status;
 pub mod types;
 mod walk;
 
 use crate::xdr::xdr_enum;
+
+#[cfg(test)]
+mod tests;
 
 /// Version number.
 pub const NFS_V4: u32 = 4;

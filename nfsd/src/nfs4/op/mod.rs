@@ -1,26 +1,53 @@
 //! The operations of NFS version 4: their table, and what is the same for all.
 
 pub mod access;
+pub mod backchannel_ctl;
+pub mod bind_conn_to_session;
+pub mod close;
+pub mod commit;
 pub mod create;
+pub mod create_session;
+pub mod delegpurge;
+pub mod delegreturn;
+pub mod destroy_clientid;
+pub mod destroy_session;
+pub mod exchange_id;
+pub mod free_stateid;
 pub mod getattr;
 pub mod getfh;
 pub mod link;
+pub mod lock;
+pub mod lockt;
+pub mod locku;
 pub mod lookup;
 pub mod lookupp;
 pub mod nverify;
+pub mod open;
+pub mod open_confirm;
+pub mod open_downgrade;
 pub mod putfh;
 pub mod putpubfh;
 pub mod putrootfh;
+pub mod read;
 pub mod readdir;
 pub mod readlink;
+pub mod reclaim_complete;
+pub mod release_lockowner;
 pub mod remove;
 pub mod rename;
+pub mod renew;
 pub mod restorefh;
 pub mod savefh;
 pub mod secinfo;
 pub mod secinfo_no_name;
+pub mod sequence;
+pub mod set_ssv;
 pub mod setattr;
+pub mod setclientid;
+pub mod setclientid_confirm;
+pub mod test_stateid;
 pub mod verify;
+pub mod write;
 
 use bitflags::bitflags;
 
@@ -131,26 +158,53 @@ fn skip<'c, 'a, A: Decode<'a>, F>(
 
 ops! {
     small Access access 8;
+    small Close close 16 MODIFIES;
+    small Commit commit 8 MODIFIES;
     large Create create 48 MODIFIES;
+    small Delegpurge delegpurge 0;
+    small Delegreturn delegreturn 0 MODIFIES;
     small Getattr getattr 0;
     small Getfh getfh 132;
     large Link link 20 MODIFIES;
+    small Lock lock 1056 MODIFIES FAIL_BODY;
+    small Lockt lockt 1056 FAIL_BODY;
+    small Locku locku 16 MODIFIES;
     small Lookup lookup 0;
     large Lookupp lookupp 0;
     large Nverify nverify 0;
+    large Open open 256 MODIFIES;
+    small OpenConfirm open_confirm 16 MODIFIES;
+    small OpenDowngrade open_downgrade 16 MODIFIES;
     small Putfh putfh 0;
     large Putpubfh putpubfh 0;
     large Putrootfh putrootfh 0;
+    small Read read 8;
     large Readdir readdir 0;
     large Readlink readlink 0;
     large Remove remove 20 MODIFIES;
     large Rename rename 40 MODIFIES;
+    small Renew renew 0;
     small Restorefh restorefh 0;
     small Savefh savefh 0;
     large Secinfo secinfo 0;
     large Setattr setattr 16 MODIFIES FAIL_BODY;
+    large Setclientid setclientid 264 MODIFIES FAIL_BODY;
+    large SetclientidConfirm setclientid_confirm 0 MODIFIES;
     large Verify verify 0;
+    small Write write 16 MODIFIES;
+    small ReleaseLockowner release_lockowner 0 MODIFIES;
+    large BackchannelCtl backchannel_ctl 0 MODIFIES;
+    large BindConnToSession bind_conn_to_session 24 MODIFIES ALONE;
+    large ExchangeId exchange_id 4096 MODIFIES ALONE;
+    large CreateSession create_session 88 MODIFIES ALONE;
+    large DestroySession destroy_session 0 MODIFIES ALONE;
+    small FreeStateid free_stateid 0 MODIFIES;
     large SecinfoNoName secinfo_no_name 0;
+    small Sequence sequence 36;
+    large SetSsv set_ssv 0;
+    small TestStateid test_stateid 0;
+    large DestroyClientid destroy_clientid 0 MODIFIES ALONE;
+    large ReclaimComplete reclaim_complete 0 MODIFIES;
 }
 
 /// Runs the operation of this number and appends number, status and results.
@@ -167,12 +221,16 @@ pub async fn run(
     put_word(out, Nfsstat4::Ok.wire());
     let body = out.bytes.len();
     let done = match begin(c, op, out) {
-        Ok(()) => dispatch(c, op, args, out).await,
+        Ok(modifies) => {
+            c.modified |= modifies;
+            dispatch(c, op, args, out).await
+        }
         Err(status) => Err(status),
     };
     let done = done.and_then(|()| fits(c, op, out));
     let status = match done {
         Ok(()) => return Nfsstat4::Ok,
+        Err(Nfsstat4::RepTooBig) => restrict(op, c.minor, c.too_big),
         Err(status) => restrict(op, c.minor, status),
     };
     if !row(op).is_some_and(|row| row.flags.contains(Flags::FAIL_BODY)) {
@@ -186,8 +244,11 @@ fn put_word(out: &mut Reply, word: u32) {
     out.bytes.extend_from_slice(&word.to_be_bytes());
 }
 
-/// Whether an operation may run here at all.
-fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<(), Nfsstat4> {
+/// Whether an operation may run here at all; and whether it modifies.
+fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<bool, Nfsstat4> {
+    if let Some(status) = c.refuse {
+        return Err(status);
+    }
     if op == Op4::Illegal {
         return Err(Nfsstat4::OpIllegal);
     }
@@ -199,10 +260,11 @@ fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<(), Nfsstat4> {
         placed(c, row)?;
     }
     // What has been done must be reported.
-    if row.flags.contains(Flags::MODIFIES) && c.room(out) < row.reply {
+    let modifies = row.flags.contains(Flags::MODIFIES);
+    if modifies && c.room(out) < row.reply {
         return Err(Nfsstat4::RepTooBig);
     }
-    Ok(())
+    Ok(modifies)
 }
 
 /// SEQUENCE comes first and once; what does without it is alone (RFC 8881 2.10.6.1, 18.46.3).

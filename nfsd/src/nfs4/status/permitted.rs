@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
         &[UnknownLayouttype, WrongType], &[]),
     (Op4::Open, &[OBJECT, USE, NAME, STATE, SPACE, RECLAIM], &[Perm, Noent, Exist, Isdir, Fbig,
         ShareDenied, Wrongsec, Symlink, Attrnotsupp, Badowner], &[Badhandle, StaleClientid,
-        BadSeqid], &[DelegAlreadyWanted, UnsafeCompound, WrongType, DelegRevoked], &[]),
+        StaleStateid, BadSeqid], &[DelegAlreadyWanted, UnsafeCompound, WrongType, DelegRevoked], &[]),
     (Op4::Openattr, &[OBJECT, SPACE], &[Noent, Io, Access], &[Badhandle], &[UnsafeCompound,
         WrongType], &[]),
     (Op4::OpenConfirm, &[OBJECT, STATE], &[Isdir, Inval, Badhandle, StaleStateid, BadSeqid,
