@@ -4,6 +4,8 @@
 mod attributes;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
+#[path = "nfs4/fuzz.rs"]
+mod fuzz;
 #[path = "nfs4/names.rs"]
 mod names;
 

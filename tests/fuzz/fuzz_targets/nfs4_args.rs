@@ -6,7 +6,11 @@ mod law;
 
 use libfuzzer_sys::fuzz_target;
 use nfsd::nfs4::Op4;
-use nfsd::nfs4::op::{create::*, readdir::*, rename::*, row, secinfo_no_name::*, setattr::*, skip_args};
+use nfsd::nfs4::op::{
+    backchannel_ctl::*, bind_conn_to_session::*, close::*, commit::*, create::*, create_session::*, exchange_id::*,
+    lockt::*, locku::*, open_confirm::*, open_downgrade::*, read::*, readdir::*, rename::*, row, secinfo_no_name::*,
+    sequence::*, set_ssv::*, setattr::*, setclientid::*, setclientid_confirm::*, skip_args, write::*,
+};
 use nfsd::nfs4::types::*;
 use nfsd::xdr::Dec;
 
@@ -38,10 +42,25 @@ fuzz_target!(|data: &[u8]| {
     }
     choose!(data;
         3 => u32,
+        4 => CloseArgs,
+        5 => CommitArgs,
         11 => Component4<'_>,
+        13 => LocktArgs<'_>,
+        14 => LockuArgs,
+        20 => OpenConfirmArgs,
+        21 => OpenDowngradeArgs,
         22 => NfsFh4<'_>,
+        25 => ReadArgs,
         29 => RenameArgs<'_>,
+        35 => SetclientidArgs<'_>,
+        36 => SetclientidConfirmArgs,
+        38 => WriteArgs<'_>,
+        40 => BackchannelCtlArgs<'_>,
+        41 => BindConnToSessionArgs,
+        43 => CreateSessionArgs<'_>,
         52 => SecinfoStyle4,
+        53 => SequenceArgs,
+        54 => SetSsvArgs<'_>,
         // Parts of many.
         200 => Stateid4,
         201 => ChangeInfo4,
@@ -53,5 +72,6 @@ fuzz_target!(|data: &[u8]| {
         17 => Fattr4<'_>,
         26 => ReaddirArgs,
         34 => SetattrArgs<'_>,
+        42 => ExchangeIdArgs<'_>,
     );
 });
