@@ -53,7 +53,8 @@ fn set(fattr: &Fattr4<'_>, minor: u32) {
 }
 
 fn sets(mask: &Bitmap4, minor: u32) {
-    assert_eq!(mask.iter().count(), mask.words.iter().map(|w| w.count_ones() as usize).sum());
+    let ones: u32 = mask.words.iter().map(|word| word.count_ones()).sum();
+    assert_eq!(mask.iter().count(), ones as usize);
     assert!(mask.iter().all(|bit| mask.has(bit)));
     assert_eq!(mask.or(mask), *mask);
     assert!(mask.and(&supported(minor)).within(&supported(minor)));

@@ -7,9 +7,10 @@ mod law;
 use libfuzzer_sys::fuzz_target;
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::op::{
-    backchannel_ctl::*, bind_conn_to_session::*, close::*, commit::*, create::*, create_session::*, exchange_id::*,
-    lockt::*, locku::*, open_confirm::*, open_downgrade::*, read::*, readdir::*, rename::*, row, secinfo_no_name::*,
-    sequence::*, set_ssv::*, setattr::*, setclientid::*, setclientid_confirm::*, skip_args, write::*,
+    backchannel_ctl::*, bind_conn_to_session::*, close::*, commit::*, create::*, create_session::*,
+    exchange_id::*, lockt::*, locku::*, open_confirm::*, open_downgrade::*, read::*, readdir::*,
+    rename::*, row, secinfo_no_name::*, sequence::*, set_ssv::*, setattr::*, setclientid::*,
+    setclientid_confirm::*, skip_args, write::*,
 };
 use nfsd::nfs4::types::*;
 use nfsd::xdr::Dec;
@@ -20,7 +21,9 @@ fn compound(raw: &[u8]) {
     let Ok(_) = dec.get::<Tag4<'_>>() else { return };
     while let Ok(Some(op)) = dec.u32().map(Op4::from_wire) {
         let before = dec.rest();
-        let Ok(served) = skip_args(op, &mut dec) else { return };
+        let Ok(served) = skip_args(op, &mut dec) else {
+            return;
+        };
         assert_eq!(served, row(op).is_some(), "{op}");
         if !served {
             return;
@@ -31,7 +34,10 @@ fn compound(raw: &[u8]) {
         assert_eq!(skip_args(op, &mut alone), Ok(true));
         assert_eq!(alone.finish(), Ok(()));
         if used > 0 {
-            assert!(skip_args(op, &mut Dec::new(&before[..used - 1])).is_err(), "{op}");
+            assert!(
+                skip_args(op, &mut Dec::new(&before[..used - 1])).is_err(),
+                "{op}"
+            );
         }
     }
 }

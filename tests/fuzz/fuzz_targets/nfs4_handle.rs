@@ -25,8 +25,12 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let mut file = key.seal(node as u32, node, &handle).expect("it fits");
     let opened = key.open_any(&file);
-    assert!(matches!(opened, Ok(Handle::File(parts)) if parts.fsid == node && parts.handle == handle));
-    let (at, flip) = rest.last_chunk().map_or((0, 1), |[at, flip]| (usize::from(*at), flip | 1));
+    assert!(
+        matches!(opened, Ok(Handle::File(parts)) if parts.fsid == node && parts.handle == handle)
+    );
+    let (at, flip) = rest
+        .last_chunk()
+        .map_or((0, 1), |[at, flip]| (usize::from(*at), flip | 1));
     let (in_pseudo, in_file) = (at % pseudo.len(), at % file.len());
     pseudo[in_pseudo] ^= flip;
     file[in_file] ^= flip;
