@@ -275,7 +275,7 @@ fn mutate(parts: &mut Vec<Part>, n: &mut Numbers) {
             match kind {
                 4 => args[byte] ^= 1 << n.below(8),
                 5 => args.truncate(byte),
-                6 => args.extend_from_slice(&args[byte..].to_vec()),
+                6 => args.extend_from_within(byte..),
                 _ => {
                     let word = n.of(&[0, 1, u32::MAX, i32::MAX as u32, 1 << 20, n.0 as u32]);
                     let words = args.len() / 4;

@@ -2,7 +2,8 @@
 //! byte is the minor version.
 #![no_main]
 
-mod law;
+#[path = "law/several.rs"]
+mod several;
 
 use libfuzzer_sys::fuzz_target;
 use nfsd::nfs4::attr::{Wanted, bit, comparable, readable, settable, supported, wanted};
@@ -69,7 +70,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let minor = u32::from(*minor) % 3;
     let (mut once, mut twice) = (Vec::new(), Vec::new());
-    law::settle::<Fattr4<'_>>(raw, &mut once, &mut twice);
+    several::settle::<Fattr4<'_>>(raw, &mut once, &mut twice);
     if let Ok(fattr) = Dec::new(raw).get::<Fattr4<'_>>() {
         assert!(fattr.values.0.len() < raw.len());
         sets(&fattr.mask, minor);

@@ -3,6 +3,8 @@
 #![no_main]
 
 mod law;
+#[path = "law/several.rs"]
+mod several;
 
 use libfuzzer_sys::fuzz_target;
 use nfsd::nfs4::Op4;
