@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The .x files, and the stem of what rpcgen makes of each (`rpc.h` is the C library's).
-const SPECS: [(&str, &str); 4] = [
+const SPECS: [(&str, &str); 5] = [
     ("nfs3.x", "nfs3"),
+    ("nfs4.x", "nfs4"),
     ("mount.x", "mount"),
     ("rpcbind.x", "rpcbind"),
     ("rpc.x", "rpc_msg"),

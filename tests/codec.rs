@@ -3,6 +3,7 @@
 //! The values come from the declarations (`nfsd::xdr::Sample`), so a new field is compared without further work.
 
 mod c_oracle;
+mod nfs4;
 mod peers;
 mod primitives;
 
@@ -21,6 +22,8 @@ struct Type {
     sample: fn(&'static [u8]) -> Vec<u8>,
     /// Decodes and encodes again; `None` if the bytes are not one whole value.
     recode: fn(&'static [u8]) -> Option<Vec<u8>>,
+    /// A value may be written in several ways: a `bitmap4` can have zero words at its end.
+    several: bool,
 }
 
 fn encode<T: Encode>(value: &T) -> Vec<u8> {
@@ -40,6 +43,7 @@ const fn of<T: Sample<'static> + Decode<'static> + Encode>(name: &'static str) -
             dec.finish().ok()?;
             Some(encode(&value))
         },
+        several: false,
     }
 }
 

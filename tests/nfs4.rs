@@ -6,6 +6,8 @@ mod attributes;
 mod callbacks;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
+#[path = "nfs4/fuzz.rs"]
+mod fuzz;
 #[path = "nfs4/names.rs"]
 mod names;
 #[path = "nfs4/state.rs"]

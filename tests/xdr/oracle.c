@@ -11,6 +11,7 @@
 #include <rpc/pmap_prot.h>
 #include <rpc/rpcb_prot.h>
 #include "nfs3.h"
+#include "nfs4.h"
 #include "mount.h"
 #include "rpcbind.h"
 #include "rpc_msg.h"
@@ -36,11 +37,23 @@ struct type {
 
 #define TYPE(t) { #t, (xdrproc_t)xdr_##t, sizeof(t) }
 #define NFS(p) TYPE(p##3args), TYPE(p##3res)
+#define OP(p) TYPE(p##4args)
 
 static const struct type types[] = {
 	NFS(GETATTR), NFS(SETATTR), NFS(LOOKUP), NFS(ACCESS), NFS(READLINK), NFS(READ), NFS(WRITE),
 	NFS(CREATE), NFS(MKDIR), NFS(SYMLINK), NFS(MKNOD), NFS(REMOVE), NFS(RMDIR), NFS(RENAME),
 	NFS(LINK), NFS(READDIR), NFS(READDIRPLUS), NFS(FSSTAT), NFS(FSINFO), NFS(PATHCONF), NFS(COMMIT),
+	OP(ACCESS), OP(CLOSE), OP(COMMIT), OP(CREATE), OP(DELEGPURGE), OP(DELEGRETURN), OP(GETATTR), OP(LINK),
+	OP(LOCK), OP(LOCKT), OP(LOCKU), OP(LOOKUP), OP(NVERIFY), OP(OPEN), OP(OPENATTR), OP(OPEN_CONFIRM),
+	OP(OPEN_DOWNGRADE), OP(PUTFH), OP(READ), OP(READDIR), OP(REMOVE), OP(RENAME), OP(RENEW), OP(SECINFO),
+	OP(SETATTR), OP(SETCLIENTID), OP(SETCLIENTID_CONFIRM), OP(VERIFY), OP(WRITE), OP(RELEASE_LOCKOWNER),
+	OP(BACKCHANNEL_CTL), OP(BIND_CONN_TO_SESSION), OP(EXCHANGE_ID), OP(CREATE_SESSION),
+	OP(DESTROY_SESSION), OP(FREE_STATEID), OP(SECINFO_NO_NAME), OP(SEQUENCE), OP(SET_SSV),
+	OP(TEST_STATEID), OP(DESTROY_CLIENTID), OP(RECLAIM_COMPLETE), OP(ALLOCATE), OP(COPY), OP(COPY_NOTIFY),
+	OP(DEALLOCATE), OP(IO_ADVISE), OP(OFFLOAD_CANCEL), OP(OFFLOAD_STATUS), OP(READ_PLUS), OP(SEEK),
+	OP(CLONE), OP(GETXATTR), OP(SETXATTR), OP(LISTXATTRS), OP(REMOVEXATTR),
+	TYPE(stateid4), TYPE(change_info4), TYPE(fattr4), TYPE(bitmap4), TYPE(open_owner4), TYPE(lock_owner4),
+	TYPE(LOCK4denied), TYPE(server_owner4), TYPE(channel_attrs4),
 	TYPE(dirpath), TYPE(fhstatus), TYPE(mountres3), TYPE(mountlist), TYPE(exports),
 	TYPE(x_mapping), TYPE(x_pmaplist), TYPE(x_rpcb), TYPE(x_rpcblist),
 	TYPE(x_rpc_msg), TYPE(x_authsys_parms),

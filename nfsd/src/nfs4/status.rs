@@ -1,6 +1,10 @@
 //! Status of NFS version 4 (RFC 8881 section 15.1, RFC 7530 13.1, RFC 7862 11.1, RFC 8276 8.5): numbers
 //! and errno mapping.
 
+mod permitted;
+
+pub use permitted::{permitted, restrict};
+
 use crate::nfs3::status::{Nfsstat3, from_errno};
 use crate::xdr::{Status, XdrError, xdr_enum};
 

@@ -18,40 +18,77 @@ pub struct Setting {
     pub mask: Bitmap4,
 }
 
+/// What a client wants set, owners still as it names them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The changes but for owners.
+    pub set: SetAttr,
+    /// `owner`.
+    pub user: Option<&'a [u8]>,
+    /// `owner_group`.
+    pub group: Option<&'a [u8]>,
+    /// Which attributes they are.
+    pub mask: Bitmap4,
+}
+
 /// Longest owner string looked at.
 const OWNER_MAX: usize = 1024;
+
+/// Reads the attributes to set, and finds the ids of owners.
+///
+/// # Errors
+/// As [`wanted`]; `BADOWNER` for a name nobody has, `DELAY` while that is found out.
+pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nfsstat4> {
+    let Wanted {
+        mut set,
+        user,
+        group,
+        mask,
+    } = wanted(fattr, c.minor)?;
+    if let Some(name) = user {
+        set.uid = Some(owner(c, Who::User, name).await?);
+    }
+    if let Some(name) = group {
+        set.gid = Some(owner(c, Who::Group, name).await?);
+    }
+    Ok(Setting { set, mask })
+}
 
 /// Reads the attributes to set.
 ///
 /// # Errors
-/// `ATTRNOTSUPP` for an attribute this server does not have, `INVAL` for one that cannot be set,
-/// `BADXDR` for values that do not decode, `BADOWNER` for a name nobody has.
-pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nfsstat4> {
+/// `ATTRNOTSUPP` for an attribute this server does not have, `INVAL` for one that cannot be set and
+/// for values out of range, `BADXDR` for values that do not decode.
+pub fn wanted<'a>(fattr: &Fattr4<'a>, minor: u32) -> Result<Wanted<'a>, Nfsstat4> {
     let mask = fattr.mask;
-    let known = settable(c.minor);
+    let known = settable(minor);
     if !mask.within(&known) {
-        let inval = mask.within(&readable(c.minor).or(&known));
+        let inval = mask.within(&readable(minor).or(&known));
         return Err(if inval {
             Nfsstat4::Inval
         } else {
             Nfsstat4::Attrnotsupp
         });
     }
-    let mut set = SetAttr::default();
+    let mut wanted = Wanted {
+        mask,
+        ..Wanted::default()
+    };
+    let set = &mut wanted.set;
     let mut dec = Dec::new(fattr.values.0);
     for number in mask.iter() {
         match number {
             bit::SIZE => set.size = Some(dec.u64()?),
             bit::MODE => set.mode = Some(mode(dec.u32()?)?),
-            bit::OWNER => set.uid = Some(owner(c, Who::User, dec.opaque(OWNER_MAX)?).await?),
-            bit::OWNER_GROUP => set.gid = Some(owner(c, Who::Group, dec.opaque(OWNER_MAX)?).await?),
+            bit::OWNER => wanted.user = Some(dec.opaque(OWNER_MAX)?),
+            bit::OWNER_GROUP => wanted.group = Some(dec.opaque(OWNER_MAX)?),
             bit::TIME_ACCESS_SET => set.atime = settime(&mut dec)?,
             bit::TIME_MODIFY_SET => set.mtime = settime(&mut dec)?,
             _ => return Err(Nfsstat4::Attrnotsupp),
         }
     }
     dec.finish()?;
-    Ok(Setting { set, mask })
+    Ok(wanted)
 }
 
 /// `mode4` has twelve bits (RFC 8881 6.2.4).

@@ -53,9 +53,9 @@ use bitflags::bitflags;
 
 use super::Op4;
 use super::compound::Compound;
-use super::status::Nfsstat4;
+use super::status::{Nfsstat4, restrict};
 use crate::cx::Reply;
-use crate::xdr::Dec;
+use crate::xdr::{Dec, Decode, XdrError};
 
 bitflags! {
     /// What is special about an operation.
@@ -133,7 +133,27 @@ macro_rules! ops {
                 _ => Err(Nfsstat4::Notsupp),
             }
         }
+
+        /// Passes over the arguments of an operation; `false` if it is not served.
+        ///
+        /// # Errors
+        /// Those of decoding them.
+        pub fn skip_args(op: Op4, args: &mut Dec<'_>) -> Result<bool, XdrError> {
+            match op {
+                $(Op4::$op => skip($module::run, args)?,)*
+                _ => return Ok(false),
+            }
+            Ok(true)
+        }
     };
+}
+
+/// Decodes what `run` takes.
+fn skip<'c, 'a, A: Decode<'a>, F>(
+    _run: impl Fn(&'c mut Compound<'c>, A, &'c mut Reply) -> F,
+    args: &mut Dec<'a>,
+) -> Result<(), XdrError> {
+    args.get::<A>().map(|_| ())
 }
 
 ops! {
@@ -210,8 +230,8 @@ pub async fn run(
     let done = done.and_then(|()| fits(c, op, out));
     let status = match done {
         Ok(()) => return Nfsstat4::Ok,
-        Err(Nfsstat4::RepTooBig) => c.too_big,
-        Err(status) => status,
+        Err(Nfsstat4::RepTooBig) => restrict(op, c.minor, c.too_big),
+        Err(status) => restrict(op, c.minor, status),
     };
     if !row(op).is_some_and(|row| row.flags.contains(Flags::FAIL_BODY)) {
         out.truncate(body);

@@ -18,14 +18,17 @@ pub fn hold<'a, T: Decode<'a> + Encode + PartialEq + Debug>(raw: &'a [u8], again
     assert_eq!(dec.finish(), Ok(()));
 }
 
-/// Takes the first byte of the input as the choice of a type, the rest as its encoding.
+/// Takes the first byte of the input as the choice of a type, the rest as its encoding. Types behind the second
+/// semicolon are under the law of `several.rs`.
 #[macro_export]
 macro_rules! choose {
-    ($data:expr; $($number:literal => $t:ty,)*) => {
+    ($data:expr; $($number:literal => $t:ty,)*) => { $crate::choose!($data; $($number => $t,)*;) };
+    ($data:expr; $($number:literal => $t:ty,)*; $($several:literal => $u:ty,)*) => {
         let Some((selector, raw)) = $data.split_first() else { return };
         let mut again = Vec::new();
         match selector {
             $($number => law::hold::<$t>(raw, &mut again),)*
+            $($several => several::settle::<$u>(raw, &mut again, &mut Vec::new()),)*
             _ => {}
         }
     };
