@@ -87,8 +87,8 @@ impl<'a> Decode<'a> for Claim4<'a> {
             2 => Ok(Self::DelegateCur(dec.get()?, dec.get()?)),
             3 => dec.get().map(Self::DelegatePrev),
             4 => Ok(Self::Fh),
-            5 => Ok(Self::DelegPrevFh),
-            6 => dec.get().map(Self::DelegCurFh),
+            5 => dec.get().map(Self::DelegCurFh),
+            6 => Ok(Self::DelegPrevFh),
             _ => Err(XdrError::BadEnum),
         }
     }
