@@ -139,12 +139,21 @@ impl ChangeAttr {
             self.high.fetch_max(ctime, Ordering::AcqRel);
             return ctime;
         }
+        if let Some(number) = self.counted(ctime) {
+            return number;
+        }
         if high <= now() {
             // Overtaken by somebody who looked later.
             return ctime;
         }
         // The clock was set back.
-        self.count(ctime, 0, |above| high.max(above))
+        self.count(ctime, 0, |above| high.saturating_add(1).max(above))
+    }
+
+    /// What [`ChangeAttr::count`] gave this ctime last.
+    fn counted(&self, ctime: u64) -> Option<u64> {
+        let last = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        (last.ctime == ctime && last.number != 0).then_some(last.number)
     }
 
     /// The number where several states may share a ctime.
@@ -192,10 +201,15 @@ fn at_least(release: &str, major: u32, minor: u32) -> bool {
     }
 }
 
+/// Timestamps here are fine; inodes without room for nanoseconds have nothing fine about them.
+pub(crate) fn is_fine(mount: &Mount, attr: &Attr) -> bool {
+    mount.fine_ctime && attr.ctime.nsec != 0
+}
+
 /// The number of a file on `mount` that the server does not hold.
 pub(crate) fn number_unheld(mount: &Mount, attr: &Attr) -> u64 {
     let ctime = nanos(attr.ctime);
-    if mount.fine_ctime && attr.ctime.nsec != 0 {
+    if is_fine(mount, attr) {
         ctime
     } else {
         Grain::number(ctime, wall_nanos())
@@ -207,19 +221,14 @@ impl File {
     pub(crate) fn look(&self) -> Look {
         Look {
             writing: self.change.writing.load(Ordering::Acquire),
-            changes: if self.mount.fine_ctime {
-                0
-            } else {
-                self.changes.made()
-            },
+            changes: self.changes.made(),
         }
     }
 
     /// Gives attributes that statx(2) brought after `look` their number.
     pub(crate) fn number(&self, look: Look, mut attr: Attr) -> Attr {
         let ctime = nanos(attr.ctime);
-        // Without nanoseconds there is nothing fine about it.
-        attr.change = if self.mount.fine_ctime && attr.ctime.nsec != 0 {
+        attr.change = if is_fine(&self.mount, &attr) {
             self.change.fine(ctime, look, wall_nanos)
         } else {
             self.change.coarse(ctime, look, wall_nanos)
@@ -242,24 +251,32 @@ impl File {
         Ok(self.number(look, file_ops::statx_now(self.path())?))
     }
 
+    /// What was going on before the server ever changed the file, if it has not.
+    fn untouched(&self, attr: &Attr) -> Option<Look> {
+        let look = self.look();
+        let counts = !is_fine(&self.mount, attr);
+        let untouched = look.writing == 0 && (!counts || look.changes == 0);
+        untouched.then_some(look)
+    }
+
     /// Attributes that were taken before the file was known to be this one: taken again if the
     /// server ever changed it.
     ///
     /// # Errors
     /// `statx(2)`.
     pub(crate) async fn attr_of_found(&self, attr: Attr) -> Result<Attr> {
-        if self.look() == Look::default() {
-            return Ok(self.number(Look::default(), attr));
+        match self.untouched(&attr) {
+            Some(look) => Ok(self.number(look, attr)),
+            None => self.attr().await,
         }
-        self.attr().await
     }
 
     /// As [`File::attr_of_found`], by a plain system call.
     pub(crate) fn attr_of_found_now(&self, attr: Attr) -> Result<Attr> {
-        if self.look() == Look::default() {
-            return Ok(self.number(Look::default(), attr));
+        match self.untouched(&attr) {
+            Some(look) => Ok(self.number(look, attr)),
+            None => self.attr_now(),
         }
-        self.attr_now()
     }
 }
 
@@ -323,6 +340,8 @@ mod tests {
             last = number;
             assert_eq!(change.fine(T - hour - SECOND + step, look(0), now), last);
         }
+        let (ctime, later) = (T - hour - SECOND + 99, || T + SECOND);
+        assert_eq!(change.fine(ctime, look(0), later), last, "nothing changed");
         assert!(change.fine(T + hour, look(0), || T + hour) > last);
     }
 

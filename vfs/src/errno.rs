@@ -29,6 +29,7 @@ errnos!(
     EINTR,
     EIO,
     ENXIO,
+    E2BIG,
     EBADF,
     EAGAIN,
     ENOMEM,

@@ -1,7 +1,7 @@
 //! A mounted file system the server hands out handles for.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -224,6 +224,11 @@ impl Mount {
             files_free: s.f_ffree,
             files_avail: s.f_favail,
         })
+    }
+
+    /// A descriptor on the file system.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// What NFSv3's FSINFO and PATHCONF report.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
+use crate::change::is_fine;
 use crate::cred::Cred;
 use crate::errno::{Errno, Result};
 use crate::exec;
@@ -655,7 +656,8 @@ impl Vfs {
             }
             let replaced = self.held(cred, to, new).await;
             // Both files' ctime moves: where that may not show, it is counted.
-            let moved = match from.mount.fine_ctime {
+            let seen = self.post(from).await;
+            let moved = match seen.is_some_and(|attr| is_fine(&from.mount, &attr)) {
                 true => None,
                 false => self.held(cred, from, old).await,
             };

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -112,13 +113,12 @@ impl Drop for TurnGuard {
 struct Counts {
     running: u32,
     started: u64,
-    made: u64,
 }
 
 /// Counts changes of one file in progress, so that "attributes before" are only given to a client
 /// when nothing else the server did fell between them and "attributes after".
 #[derive(Clone, Default)]
-pub struct Changes(Arc<Mutex<Counts>>);
+pub struct Changes(Arc<(Mutex<Counts>, AtomicU64)>);
 
 /// One change in progress.
 pub struct Change {
@@ -131,7 +131,7 @@ pub struct Change {
 
 impl Changes {
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of changes so far, if none is running.
@@ -152,12 +152,12 @@ impl Changes {
 
     /// The number of changes made so far: those begun and at their end.
     pub fn made(&self) -> u64 {
-        self.counts().made
+        self.0.1.load(Ordering::Acquire)
     }
 
     /// One change was made.
     pub fn happened(&self) {
-        self.counts().made += 1;
+        self.0.1.fetch_add(1, Ordering::AcqRel);
     }
 
     fn start(&self, counts_itself: bool) -> Change {

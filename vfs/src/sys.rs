@@ -267,6 +267,67 @@ pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
     })
 }
 
+/// Makes `len` bytes (0: up to the end) at `to` of `target` share the blocks at `from` of `source`.
+///
+/// # Errors
+/// `ioctl_ficlonerange(2)`; `EOPNOTSUPP` also where the request is unknown.
+pub(crate) fn clone_range(
+    source: BorrowedFd<'_>,
+    from: u64,
+    len: u64,
+    target: BorrowedFd<'_>,
+    to: u64,
+) -> Result<()> {
+    let range = libc::file_clone_range {
+        src_fd: i64::from(source.as_raw_fd()),
+        src_offset: from,
+        src_length: len,
+        dest_offset: to,
+    };
+    // SAFETY: the request reads one file_clone_range, which outlives the call.
+    let done = unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONERANGE, &raw const range) };
+    match check(i64::from(done)) {
+        Err(Errno(libc::ENOTTY)) => Err(Errno::EOPNOTSUPP),
+        other => other.map(drop),
+    }
+}
+
+/// What the quota of user `uid` on the file system of `fd` says; limits of 0 are none.
+pub(crate) struct DiskQuota {
+    /// Bytes that may not be exceeded.
+    pub(crate) hard: u64,
+    /// Bytes that may be exceeded for a while.
+    pub(crate) soft: u64,
+    /// Bytes in use.
+    pub(crate) used: u64,
+}
+
+/// # Errors
+/// `quotactl_fd(2)`: `ESRCH` where quota is not on, `ENOSYS` and others where there is none.
+pub(crate) fn user_quota(fd: BorrowedFd<'_>, uid: u32) -> Result<DiskQuota> {
+    /// `Q_GETQUOTA` for `USRQUOTA`.
+    const GET_USER_QUOTA: u32 = 0x0080_0007 << 8;
+    /// Limits are counted in blocks of this many bytes (`QIF_DQBLKSIZE`).
+    const BLOCK: u64 = 1024;
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut quota: libc::dqblk = unsafe { std::mem::zeroed() };
+    // SAFETY: the command writes one dqblk, which outlives the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_quotactl_fd,
+            fd.as_raw_fd(),
+            GET_USER_QUOTA,
+            uid,
+            &raw mut quota,
+        )
+    })?;
+    Ok(DiskQuota {
+        hard: quota.dqb_bhardlimit.saturating_mul(BLOCK),
+        soft: quota.dqb_bsoftlimit.saturating_mul(BLOCK),
+        used: quota.dqb_curspace,
+    })
+}
+
 /// The groups of a user in the server's databases (`getgrouplist(3)`), `gid` included. Empty for a
 /// user the databases do not know. May block on network databases: only for pool threads.
 pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {

@@ -23,6 +23,8 @@ calls! {
     Renameat = "renameat2", Linkat = "linkat", Symlinkat = "symlinkat", Mknodat = "mknodat",
     Setattr = "chown/chmod/utimensat", Ftruncate = "ftruncate", Getxattr = "getxattr",
     Setxattr = "setxattr", Fsync = "fsync", Getgrouplist = "getgrouplist",
+    Lseek = "lseek", CopyFileRange = "copy_file_range", Ficlonerange = "ioctl_ficlonerange",
+    Listxattr = "listxattr", Removexattr = "removexattr", Quotactl = "quotactl_fd",
 }
 
 /// Names of io_uring opcodes by number.

@@ -334,3 +334,44 @@ pub async fn fallocate(
     })
     .await
 }
+
+struct FadviseOp {
+    target: Target,
+    _file: Arc<OpenFd>,
+    offset: u64,
+    len: u32,
+    advice: i32,
+}
+
+impl Op for FadviseOp {
+    type Output = Result<()>;
+    const CODE: u8 = opcode::Fadvise::CODE;
+
+    fn sqe(&mut self) -> squeue::Entry {
+        on_target!(self.target, |fd| {
+            opcode::Fadvise::new(fd, self.len as libc::off_t, self.advice)
+                .offset(self.offset)
+                .build()
+        })
+    }
+
+    fn complete(self, res: i32, _: u32) -> Self::Output {
+        Errno::check(res).map(drop)
+    }
+}
+
+/// `posix_fadvise(2)` on an open file; what reads ahead or writes back does so on a kernel thread. The
+/// opcode knows 32 bits of length: a longer range counts up to the end of the file.
+///
+/// # Errors
+/// `posix_fadvise(2)`.
+pub async fn fadvise(file: &Arc<OpenFd>, offset: u64, len: u64, advice: i32) -> Result<()> {
+    run(FadviseOp {
+        target: target(file),
+        _file: file.clone(),
+        offset,
+        len: u32::try_from(len).unwrap_or(0),
+        advice,
+    })
+    .await
+}

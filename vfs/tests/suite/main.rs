@@ -2,13 +2,18 @@
 //! at a time: they count descriptors, change limits, inject faults. Much of it needs the superuser.
 
 mod access; // decisions held to the kernel's
+mod change; // the change attribute
+mod copy; // COPY and CLONE, on several file systems
 mod data; // reading, writing, stability, attributes
 mod directory; // READDIR on several file systems
 mod engine; // executor, in-flight operations, queues
 #[cfg(feature = "fault-injection")]
 mod faults; // every opcode fails or comes back short
 mod mounts; // file systems below, and resources that run out
+mod open; // what OPEN asks: permission, creation, removal
 mod resources; // buffers, registered files, personalities, threads
 mod scratch; // places and checks the others share
+mod space; // data and holes
 mod together; // several workers on one tree
 mod tree; // names and handles
+mod xattr; // users' extended attributes, and quota
