@@ -24,6 +24,7 @@ use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
+use crate::nfs4::state::{self, State};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, worker};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub names: Names,
     /// Server-side groups (`manage_gids`).
     pub groups: Option<Groups>,
+    /// What NFSv4 clients hold.
+    pub state: State,
     /// Owners as NFSv4 writes them.
     pub idmap: Idmap,
     /// Duplicate request cache.
@@ -109,6 +112,13 @@ impl Shared {
             key: parts.key,
             names: parts.names,
             groups: config.manage_gids.then(Groups::default),
+            state: State::new(
+                parts.recovery.epoch(),
+                state::Config {
+                    lease: config.lease_time,
+                    ..state::Config::default()
+                },
+            ),
             idmap: Idmap::new(
                 config.idmap,
                 config.idmap_domain.clone(),

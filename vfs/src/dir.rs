@@ -226,7 +226,7 @@ fn read_page(
     cookie: u64,
     bytes: usize,
     plus: bool,
-    table: &FileTable,
+    table: &Arc<FileTable>,
 ) -> Result<(DirPage, Option<Vec<Known>>)> {
     // To the start first: some file systems (btrfs) note only then what was added meanwhile.
     rustix::fs::seek(stream, SeekFrom::Start(0))?;
@@ -270,7 +270,8 @@ fn read_page(
                     None => attr.change = number_unheld(&dir.mount, &attr),
                 }
                 if small {
-                    let new = || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd);
+                    let new =
+                        || File::new(dir.mount.clone(), (*handle).clone(), attr.kind, fd, table);
                     let held = held.unwrap_or_else(|| table.get_or_insert(new()));
                     file = Arc::downgrade(&held);
                 }

@@ -73,7 +73,7 @@ impl Vfs {
             Ok(done) => done,
             Err(e) => {
                 if e == Errno::ESTALE {
-                    self.table.forget(dir);
+                    self.table.removed(dir);
                 }
                 (Err(e), Wcc::default())
             }
@@ -93,7 +93,13 @@ impl Vfs {
         let (made, wcc) = self.in_lane(cred, dir, Call::Openat, work).await;
         let adopted = made.map(|made| {
             let path = Arc::new(made.path);
-            let file = File::new(dir.mount.clone(), made.handle, made.attr.kind, path);
+            let file = File::new(
+                dir.mount.clone(),
+                made.handle,
+                made.attr.kind,
+                path,
+                &self.table,
+            );
             let file = self.table.get_or_insert(file);
             let attr = file.attr_of_found_now(made.attr).unwrap_or(made.attr);
             (file, attr)
@@ -117,7 +123,7 @@ impl Vfs {
             if let Some(file) = &held
                 && statx_now(file.path()).is_ok_and(|attr| attr.nlink == 0)
             {
-                table.forget(file);
+                table.removed(file);
             }
             Ok(())
         };

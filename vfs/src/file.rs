@@ -2,8 +2,8 @@
 //! be ordered or remembered per file.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -16,10 +16,12 @@ use crate::errno::{Errno, Result};
 use crate::exec;
 use crate::lane::Lane;
 use crate::listing::{ListingCache, RecentAttr};
+use crate::locks::FileLocks;
 use crate::mount::Mount;
 use crate::order::{Changes, Turn};
 use crate::stable::GroupSync;
 use crate::sys::KernelHandle;
+use crate::table::FileTable;
 use crate::uring::fixed::OpenFd;
 use crate::uring::meta_ops;
 
@@ -50,6 +52,12 @@ pub struct File {
     path: Arc<OpenFd>,
     data: Mutex<Data>,
     referenced: AtomicBool,
+    /// The table that holds it.
+    home: Weak<FileTable>,
+    /// Looked up when first asked for: most files are only created, listed and removed.
+    locks: OnceLock<Arc<FileLocks>>,
+    /// How many [`Pin`]s there are, and [`REMOVED`].
+    pins: AtomicU32,
     /// Unstable writes so far, and how many of them a later sync covered.
     writes: AtomicU64,
     synced: AtomicU64,
@@ -70,12 +78,37 @@ pub struct File {
     pub(crate) streams: Mutex<Vec<OwnedFd>>,
 }
 
+/// In the count of pins: the last name is gone.
+const REMOVED: u32 = 1 << 31;
+
+/// Keeps a file, see [`File::pin`].
+pub struct Pin(Arc<File>);
+
+impl Pin {
+    /// The file it keeps.
+    pub fn file(&self) -> &Arc<File> {
+        &self.0
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let before = self.0.pins.fetch_sub(1, Ordering::AcqRel);
+        if before == REMOVED | 1
+            && let Some(table) = self.0.home.upgrade()
+        {
+            table.forget(&self.0);
+        }
+    }
+}
+
 impl File {
     pub(crate) fn new(
         mount: Arc<Mount>,
         handle: KernelHandle,
         kind: FileKind,
         path: Arc<OpenFd>,
+        home: &Arc<FileTable>,
     ) -> Self {
         File {
             mount,
@@ -84,6 +117,9 @@ impl File {
             path,
             data: Mutex::default(),
             referenced: AtomicBool::new(true),
+            home: Arc::downgrade(home),
+            locks: OnceLock::new(),
+            pins: AtomicU32::new(0),
             writes: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             opening: Turn::default(),
@@ -135,7 +171,41 @@ impl File {
 
     /// Must not be evicted now.
     pub(crate) fn must_stay(&self) -> bool {
-        self.dirty()
+        self.dirty() || self.pinned() || self.locks.get().is_some_and(|locks| locks.busy())
+    }
+
+    /// What is open, locked and delegated of the file. Every [`File`] of one inode has the same.
+    pub fn locks(&self) -> &Arc<FileLocks> {
+        self.locks.get_or_init(|| match self.home.upgrade() {
+            Some(table) => table.locks.file(self.mount.fsid, &self.handle),
+            None => FileLocks::alone(),
+        })
+    }
+
+    /// Keeps the file held, findable by its handle and usable also when its last name is gone, while
+    /// the value lives: for every open of a protocol that has opens.
+    ///
+    /// # Errors
+    /// `ESTALE` when its last name was gone already and nobody had it pinned.
+    pub fn pin(self: &Arc<Self>) -> Result<Pin> {
+        let pin = |pins: u32| (pins != REMOVED).then(|| pins + 1);
+        match self
+            .pins
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, pin)
+        {
+            Ok(_) => Ok(Pin(self.clone())),
+            Err(_) => Err(Errno::ESTALE),
+        }
+    }
+
+    /// Some [`Pin`] is alive.
+    pub fn pinned(&self) -> bool {
+        self.pins.load(Ordering::Acquire) & !REMOVED != 0
+    }
+
+    /// Its last name is gone. True if nobody has it pinned; otherwise the last pin will let go of it.
+    pub(crate) fn set_removed(&self) -> bool {
+        self.pins.fetch_or(REMOVED, Ordering::AcqRel) & !REMOVED == 0
     }
 
     pub(crate) fn wrote_unstable(&self) {

@@ -72,7 +72,9 @@ impl Vfs {
             match known {
                 Known::Absent => return Err(Errno::ENOENT),
                 Known::Here(file) => {
-                    if let Ok(attr) = self.getattr(&file).await {
+                    if let Ok(attr) = self.getattr(&file).await
+                        && attr.nlink > 0
+                    {
                         file.set_referenced();
                         return Ok((file, attr));
                     }
@@ -120,9 +122,13 @@ impl Vfs {
         let handle = sys::name_to_handle((*fd).as_fd(), c"")?;
         let file = match self.table.get(mount.id, &handle) {
             Some(file) => file,
-            None => self
-                .table
-                .get_or_insert(File::new(mount.clone(), handle, attr.kind, fd)),
+            None => self.table.get_or_insert(File::new(
+                mount.clone(),
+                handle,
+                attr.kind,
+                fd,
+                &self.table,
+            )),
         };
         let attr = file.attr_of_found(attr).await?;
         Ok((file, attr))

@@ -248,8 +248,13 @@ impl Vfs {
     /// Lets go of a file if its last name is gone, so that its space is freed.
     async fn release(&self, file: Option<Arc<File>>) {
         let Some(file) = file else { return };
-        if self.post(&file).await.is_none_or(|attr| attr.nlink == 0) {
-            self.table.forget(&file);
+        match self.post(&file).await {
+            Some(attr) if attr.nlink > 0 => {}
+            Some(_) => {
+                self.table.removed(&file);
+            }
+            None if file.pinned() => {}
+            None => self.table.forget(&file),
         }
     }
 
@@ -610,7 +615,7 @@ impl Vfs {
             )
             .await?;
             if let Some(file) = held {
-                self.table.forget(&file);
+                self.table.removed(&file);
             }
             Ok(())
         };

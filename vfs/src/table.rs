@@ -8,9 +8,13 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::file::File;
+use crate::locks::LockTable;
 use crate::sys::KernelHandle;
 
 const SHARDS: usize = 64;
+/// Files looked at for one that may leave: when nearly all are in use, a new one must not wait for
+/// a walk over all of them.
+const STEPS_MAX: usize = 256;
 
 #[derive(Default)]
 struct Shard {
@@ -24,6 +28,8 @@ struct Shard {
 pub struct FileTable {
     shards: Vec<Mutex<Shard>>,
     per_shard: usize,
+    /// What is open, locked and delegated of all files.
+    pub locks: Arc<LockTable>,
 }
 
 fn hash(id: u64, handle: &KernelHandle) -> u64 {
@@ -54,7 +60,7 @@ impl Shard {
 
     /// Takes one file out that nobody else holds.
     fn evict(&mut self) -> Option<File> {
-        for _ in 0..2 * self.slots.len() {
+        for _ in 0..(2 * self.slots.len()).min(STEPS_MAX) {
             let slot = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();
             let Some(file) = &self.slots[slot] else {
@@ -85,6 +91,7 @@ impl FileTable {
         FileTable {
             shards,
             per_shard: (limit / SHARDS).max(4),
+            locks: Arc::default(),
         }
     }
 
@@ -160,6 +167,16 @@ impl FileTable {
             slot.and_then(|slot| shard.remove(hash, slot))
         };
         drop(removed);
+    }
+
+    /// The last name of a file is gone: it leaves the table, now or with its last pin. True when that
+    /// is now.
+    pub(crate) fn removed(&self, file: &File) -> bool {
+        let leaves = file.set_removed();
+        if leaves {
+            self.forget(file);
+        }
+        leaves
     }
 
     /// Files held.

@@ -138,9 +138,13 @@ impl Vfs {
         if attr.nlink == 0 {
             return Err(Errno::ESTALE);
         }
-        Ok(self
-            .table
-            .get_or_insert(File::new(mount.clone(), handle, attr.kind, path)))
+        Ok(self.table.get_or_insert(File::new(
+            mount.clone(),
+            handle,
+            attr.kind,
+            path,
+            &self.table,
+        )))
     }
 
     /// The root directory of a mount.
@@ -151,15 +155,14 @@ impl Vfs {
         self.file(mount, mount.root.clone()).await
     }
 
-    /// Current attributes. A file whose last name is gone is let go of, so that the kernel decides
-    /// with the next handle whether it still exists.
+    /// Current attributes. A file whose last name is gone and that nobody has pinned is let go of, so
+    /// that the kernel decides with the next handle whether it still exists.
     ///
     /// # Errors
-    /// `statx(2)`; `ESTALE` for a removed file that nobody has open.
+    /// `statx(2)`; `ESTALE` for a removed file without a [`crate::Pin`].
     pub async fn getattr(&self, file: &Arc<File>) -> Result<Attr> {
         let attr = file.attr().await?;
-        if attr.nlink == 0 {
-            self.table.forget(file);
+        if attr.nlink == 0 && self.table.removed(file) {
             return Err(Errno::ESTALE);
         }
         Ok(attr)

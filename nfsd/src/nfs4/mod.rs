@@ -8,6 +8,7 @@ pub mod pseudo;
 pub mod recovery;
 mod reply;
 pub mod state;
+pub mod stateful;
 pub mod status;
 pub mod types;
 mod walk;

@@ -1,18 +1,31 @@
 //! The operations of NFS version 4: their table, and what is the same for all.
 
 pub mod access;
+pub mod close;
+pub mod commit;
 pub mod create;
+pub mod delegpurge;
+pub mod delegreturn;
+pub mod free_stateid;
 pub mod getattr;
 pub mod getfh;
 pub mod link;
+pub mod lock;
+pub mod lockt;
+pub mod locku;
 pub mod lookup;
 pub mod lookupp;
 pub mod nverify;
+pub mod open;
+pub mod open_confirm;
+pub mod open_downgrade;
 pub mod putfh;
 pub mod putpubfh;
 pub mod putrootfh;
+pub mod read;
 pub mod readdir;
 pub mod readlink;
+pub mod release_lockowner;
 pub mod remove;
 pub mod rename;
 pub mod restorefh;
@@ -20,7 +33,9 @@ pub mod savefh;
 pub mod secinfo;
 pub mod secinfo_no_name;
 pub mod setattr;
+pub mod test_stateid;
 pub mod verify;
+pub mod write;
 
 use bitflags::bitflags;
 
@@ -111,16 +126,27 @@ macro_rules! ops {
 
 ops! {
     small Access access 8;
+    small Close close 16 MODIFIES;
+    small Commit commit 8 MODIFIES;
     large Create create 48 MODIFIES;
+    small Delegpurge delegpurge 0;
+    small Delegreturn delegreturn 0 MODIFIES;
     small Getattr getattr 0;
     small Getfh getfh 132;
     large Link link 20 MODIFIES;
+    small Lock lock 1056 MODIFIES FAIL_BODY;
+    small Lockt lockt 1056 FAIL_BODY;
+    small Locku locku 16 MODIFIES;
     small Lookup lookup 0;
     large Lookupp lookupp 0;
     large Nverify nverify 0;
+    large Open open 256 MODIFIES;
+    small OpenConfirm open_confirm 16 MODIFIES;
+    small OpenDowngrade open_downgrade 16 MODIFIES;
     small Putfh putfh 0;
     large Putpubfh putpubfh 0;
     large Putrootfh putrootfh 0;
+    small Read read 8;
     large Readdir readdir 0;
     large Readlink readlink 0;
     large Remove remove 20 MODIFIES;
@@ -130,7 +156,11 @@ ops! {
     large Secinfo secinfo 0;
     large Setattr setattr 16 MODIFIES FAIL_BODY;
     large Verify verify 0;
+    small Write write 16 MODIFIES;
+    small ReleaseLockowner release_lockowner 0 MODIFIES;
+    small FreeStateid free_stateid 0 MODIFIES;
     large SecinfoNoName secinfo_no_name 0;
+    small TestStateid test_stateid 0;
 }
 
 /// Runs the operation of this number and appends number, status and results.

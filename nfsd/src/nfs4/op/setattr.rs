@@ -4,6 +4,7 @@ use crate::cx::Reply;
 use crate::nfs4::attr::{self, Setting, bit};
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::settle;
+use crate::nfs4::stateful::io_grant;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Bitmap4, Fattr4, Stateid4};
 use crate::xdr::xdr_struct;
@@ -42,6 +43,11 @@ async fn set(c: &Compound<'_>, args: &SetattrArgs<'_>) -> Result<Setting, Nfssta
             _ => return Err(Nfsstat4::Inval),
         }
     }
+    let _grant = if setting.mask.has(bit::SIZE) {
+        Some(io_grant(c, object, &args.stateid, true)?)
+    } else {
+        None
+    };
     let changed = vfs
         .setattr(&object.cred, &object.file, &setting.set, None)
         .await;

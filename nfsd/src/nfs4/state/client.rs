@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::holdings::Holdings;
 use crate::nfs4::types::{Clientid4, Verifier4};
 use crate::rpc::auth::Identity;
 
@@ -19,6 +20,15 @@ impl From<&Identity> for Principal {
         match identity {
             Identity::None => Self::Nobody,
             Identity::Unix(unix) => Self::Sys(unix.uid),
+        }
+    }
+}
+
+impl std::fmt::Display for Principal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("none"),
+            Self::Sys(uid) => write!(f, "sys:{uid}"),
         }
     }
 }
@@ -42,7 +52,10 @@ pub struct Client {
 
 /// What a client holds.
 #[derive(Default)]
-pub struct Inner {}
+pub struct Inner {
+    /// Owners, opens, locks, delegations.
+    pub holdings: Holdings,
+}
 
 impl Client {
     /// The client's state. Never while another client's or a file's is held.

@@ -5,14 +5,21 @@
 //! `vfs::locks::FileLocks`; never two clients at once.
 
 pub mod client;
+pub mod deleg;
 pub mod grace;
+pub mod holdings;
+pub mod lock;
+pub mod open;
+pub mod owner;
+pub mod stateid;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::nfs4::types::Clientid4;
 use client::Client;
+use deleg::Recaller;
 
 /// Limits and times of the state.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ pub struct State {
     pub epoch: u32,
     /// Limits and times.
     pub config: Config,
+    /// The way to clients, once there is one.
+    pub recaller: OnceLock<Box<dyn Recaller>>,
     by_number: [RwLock<HashMap<u32, Arc<Client>>>; SHARDS],
 }
 
@@ -59,6 +68,7 @@ impl State {
         State {
             epoch,
             config,
+            recaller: OnceLock::new(),
             by_number: Default::default(),
         }
     }

@@ -1,0 +1,104 @@
+//! Which OPEN gets a delegation (RFC 8881 10.4, 18.16.3; RFC 7530 10.4): of a client that can be
+//! called back, when nobody else is in the way and none was recalled a short time ago.
+
+use vfs::exec;
+use vfs::locks::{Access, DelegKind, Refused};
+
+use super::args::{Delegation4, Want, WhyNone};
+use crate::cx::Opened;
+use crate::nfs4::compound::Compound;
+use crate::nfs4::state::client::Client;
+use crate::nfs4::state::deleg::DelegRequest;
+use crate::nfs4::stateful::{callback_ok, live};
+
+/// What kind an open gets, or why none.
+pub(super) fn kind(access: Access, want: Want, confirmed: bool) -> Result<DelegKind, WhyNone> {
+    match want {
+        Want::No => return Err(WhyNone::NotWanted),
+        Want::Cancel => return Err(WhyNone::Cancelled),
+        Want::Read => return Ok(DelegKind::Read),
+        Want::Unsaid | Want::Write | Want::Any => {}
+    }
+    if !confirmed {
+        return Err(WhyNone::Resource);
+    }
+    // One for reading does not help who writes, and one for everything keeps all others out.
+    if access.contains(Access::WRITE) || want == Want::Write {
+        Ok(DelegKind::Write)
+    } else {
+        Ok(DelegKind::Read)
+    }
+}
+
+/// Delegates the file just opened, if that may be.
+pub(super) fn grant(
+    c: &Compound<'_>,
+    client: &Client,
+    opened: &Opened,
+    kind: Result<DelegKind, WhyNone>,
+) -> Result<Delegation4, WhyNone> {
+    let kind = kind?;
+    if !callback_ok(client) {
+        return Err(WhyNone::Resource);
+    }
+    let fh = c.cx.fh(opened, &opened.file);
+    let fh = fh.map_err(|_| WhyNone::Resource)?;
+    let pin = opened.file.pin().map_err(|_| WhyNone::Contention)?;
+    let request = DelegRequest {
+        locks: opened.file.locks(),
+        kind,
+        fh: &fh,
+        pin: Some(pin),
+        limit: c.state().config.states_per_client,
+    };
+    let home = c.home(client);
+    let granted = {
+        let mut inner = live(client).map_err(|_| WhyNone::Resource)?;
+        inner.holdings.delegate(home, request, exec::now())
+    };
+    match (granted, kind) {
+        (Ok(stateid), DelegKind::Read) => Ok(Delegation4::Read(stateid, false)),
+        (Ok(stateid), DelegKind::Write) => Ok(Delegation4::Write(stateid, false)),
+        (Err(Refused::Contention | Refused::Recent), _) => Err(WhyNone::Contention),
+        (Err(Refused::Held), _) => Err(WhyNone::Resource),
+    }
+}
+
+/// What the answer says: reasons only to who asked (RFC 8881 18.16.3).
+pub(super) fn answer(granted: Result<Delegation4, WhyNone>, want: Want) -> Delegation4 {
+    match granted {
+        Ok(delegation) => delegation,
+        Err(_) if want == Want::Unsaid => Delegation4::None,
+        Err(why) => Delegation4::NoneExt(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_open_gets_which_delegation() {
+        let (read, write) = (Ok(DelegKind::Read), Ok(DelegKind::Write));
+        for (access, want, confirmed, expected) in [
+            (Access::READ, Want::Unsaid, true, read),
+            (Access::WRITE, Want::Unsaid, true, write),
+            (Access::BOTH, Want::Any, true, write),
+            (Access::READ, Want::Write, true, write),
+            (Access::READ, Want::Any, true, read),
+            (Access::READ, Want::No, true, Err(WhyNone::NotWanted)),
+            (Access::READ, Want::Cancel, true, Err(WhyNone::Cancelled)),
+            (Access::READ, Want::Unsaid, false, Err(WhyNone::Resource)),
+        ] {
+            assert_eq!(
+                kind(access, want, confirmed),
+                expected,
+                "{access:?} {want:?}"
+            );
+        }
+        let why = Err(WhyNone::Contention);
+        assert_eq!(answer(why, Want::Unsaid), Delegation4::None);
+        let said = Delegation4::NoneExt(WhyNone::Contention);
+        assert_eq!(answer(why, Want::Any), said);
+    }
+}

@@ -1,0 +1,176 @@
+//! The conflict tables of all files, found by file system and kernel handle: one inode has one, by
+//! whatever mount it is reached. A table lives as long as somebody holds it.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::FileLocks;
+use crate::sys::KernelHandle;
+
+const SHARDS: usize = 64;
+
+/// Which file.
+#[derive(PartialEq, Eq)]
+pub(super) struct Key {
+    fsid: u64,
+    kind: i32,
+    bytes: Box<[u8]>,
+}
+
+impl Key {
+    fn hash(&self) -> u64 {
+        hash(self.fsid, &self.bytes)
+    }
+}
+
+fn hash(fsid: u64, bytes: &[u8]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    fsid.hash(&mut hasher);
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+type Shard = HashTable<(u64, Weak<FileLocks>)>;
+
+/// How much is held, counted when asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Files somebody holds or waits for something on.
+    pub files: u64,
+    /// Share reservations.
+    pub shares: u64,
+    /// Locked ranges.
+    pub ranges: u64,
+    /// Delegations, revoked ones included.
+    pub delegations: u64,
+    /// Lock requests in line.
+    pub waiters: u64,
+}
+
+/// Every file's conflict table.
+pub struct LockTable {
+    shards: Vec<Mutex<Shard>>,
+    /// Files with a line.
+    lines: AtomicUsize,
+}
+
+impl Default for LockTable {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        LockTable {
+            shards,
+            lines: AtomicUsize::new(0),
+        }
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LockTable {
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[(hash >> 40) as usize % SHARDS])
+    }
+
+    /// The table of the file with this handle on file system `fsid` ([`crate::Mount::fsid`]).
+    pub fn file(self: &Arc<Self>, fsid: u64, handle: &KernelHandle) -> Arc<FileLocks> {
+        let hash = hash(fsid, &handle.bytes);
+        let same = |file: &FileLocks| {
+            file.home.as_ref().is_some_and(|(_, key)| {
+                key.fsid == fsid && key.kind == handle.kind && *key.bytes == *handle.bytes
+            })
+        };
+        // What was only looked at may turn out to be the last of its kind: not under the lock.
+        let mut others = Vec::new();
+        let mut shard = self.shard(hash);
+        let mut found = None;
+        for (_, file) in shard.iter_hash(hash).filter(|(h, _)| *h == hash) {
+            match file.upgrade() {
+                Some(file) if same(&file) => found = Some(file),
+                Some(file) => others.push(file),
+                None => {}
+            }
+        }
+        let file = found.unwrap_or_else(|| {
+            let key = Key {
+                fsid,
+                kind: handle.kind,
+                bytes: handle.bytes.as_slice().into(),
+            };
+            let file = Arc::new(FileLocks::new(Some((self.clone(), key))));
+            let weak = Arc::downgrade(&file);
+            shard.insert_unique(hash, (hash, weak), |(hash, _)| *hash);
+            file
+        });
+        drop(shard);
+        drop(others);
+        file
+    }
+
+    /// The last holder of `file` is gone.
+    pub(super) fn remove(&self, key: &Key, file: &FileLocks) {
+        let hash = key.hash();
+        let this = |(_, weak): &(u64, Weak<FileLocks>)| std::ptr::eq(weak.as_ptr(), file);
+        if let Ok(entry) = self.shard(hash).find_entry(hash, this) {
+            entry.remove();
+        }
+    }
+
+    /// Tables there are, whether anything is held or not.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A file's line came or went.
+    pub(super) fn lined(&self, before: bool, after: bool) {
+        match (before, after) {
+            (false, true) => self.lines.fetch_add(1, Relaxed),
+            (true, false) => self.lines.fetch_sub(1, Relaxed),
+            _ => return,
+        };
+    }
+
+    fn for_each(&self, mut each: impl FnMut(&FileLocks)) {
+        for shard in &self.shards {
+            let files: Vec<_> = lock(shard)
+                .iter()
+                .filter_map(|(_, f)| f.upgrade())
+                .collect();
+            for file in files.iter().filter(|file| file.busy()) {
+                each(file);
+            }
+        }
+    }
+
+    /// What is held on all files. Looks at every one: for metrics and tests.
+    pub fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        self.for_each(|file| {
+            let one = file.counts();
+            all.files += one.files;
+            all.shares += one.shares;
+            all.ranges += one.ranges;
+            all.delegations += one.delegations;
+            all.waiters += one.waiters;
+        });
+        all
+    }
+
+    /// [`FileLocks::lapse`] for every file with a line: to be called about once a second.
+    pub fn lapse(&self, now: Instant) {
+        if self.lines.load(Relaxed) > 0 {
+            self.for_each(|file| file.lapse(now));
+        }
+    }
+}
