@@ -7,8 +7,8 @@ use nfsd::nfs4::Op4;
 use nfsd::nfs4::status::Nfsstat4;
 use nfsd::nfs4::types::{Sessionid4, Verifier4};
 
-use super::nfs4::{COMPOUND, Ops, Raw, Results};
 use super::Client;
+use super::nfs4::{COMPOUND, Ops, Raw, Results};
 
 /// What a client introduces itself with, and what it asks for.
 #[derive(Clone, Debug)]

@@ -1,21 +1,31 @@
 //! The operations of NFS version 4: their table, and what is the same for all.
 
 pub mod access;
+pub mod allocate;
+pub mod clone;
 pub mod close;
 pub mod commit;
+pub mod copy;
 pub mod create;
+pub mod deallocate;
 pub mod delegpurge;
 pub mod delegreturn;
 pub mod free_stateid;
+pub mod get_dir_delegation;
 pub mod getattr;
 pub mod getfh;
+pub mod getxattr;
+pub mod io_advise;
 pub mod link;
+pub mod listxattrs;
 pub mod lock;
 pub mod lockt;
 pub mod locku;
 pub mod lookup;
 pub mod lookupp;
 pub mod nverify;
+pub mod offload_cancel;
+pub mod offload_status;
 pub mod open;
 pub mod open_confirm;
 pub mod open_downgrade;
@@ -23,16 +33,20 @@ pub mod putfh;
 pub mod putpubfh;
 pub mod putrootfh;
 pub mod read;
+pub mod read_plus;
 pub mod readdir;
 pub mod readlink;
 pub mod release_lockowner;
 pub mod remove;
+pub mod removexattr;
 pub mod rename;
 pub mod restorefh;
 pub mod savefh;
 pub mod secinfo;
 pub mod secinfo_no_name;
+pub mod seek;
 pub mod setattr;
+pub mod setxattr;
 pub mod test_stateid;
 pub mod verify;
 pub mod write;
@@ -159,8 +173,22 @@ ops! {
     small Write write 16 MODIFIES;
     small ReleaseLockowner release_lockowner 0 MODIFIES;
     small FreeStateid free_stateid 0 MODIFIES;
+    large GetDirDelegation get_dir_delegation 0;
     large SecinfoNoName secinfo_no_name 0;
     small TestStateid test_stateid 0;
+    large Allocate allocate 0 MODIFIES;
+    large Copy copy 52 MODIFIES;
+    large Deallocate deallocate 0 MODIFIES;
+    large IoAdvise io_advise 16;
+    large OffloadCancel offload_cancel 0 MODIFIES;
+    large OffloadStatus offload_status 0;
+    large ReadPlus read_plus 0;
+    large Seek seek 0;
+    large Clone clone 0 MODIFIES;
+    large Getxattr getxattr 0;
+    large Setxattr setxattr 20 MODIFIES;
+    large Listxattrs listxattrs 0;
+    large Removexattr removexattr 20 MODIFIES;
 }
 
 /// Runs the operation of this number and appends number, status and results.

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::copy::Copies;
 use super::holdings::Holdings;
 use crate::nfs4::types::{Clientid4, Verifier4};
 use crate::rpc::auth::Identity;
@@ -55,6 +56,8 @@ pub struct Client {
 pub struct Inner {
     /// Owners, opens, locks, delegations.
     pub holdings: Holdings,
+    /// Copies that go on behind their answers (4.2).
+    pub copies: Copies,
 }
 
 impl Client {

@@ -5,6 +5,7 @@
 //! `vfs::locks::FileLocks`; never two clients at once.
 
 pub mod client;
+pub mod copy;
 pub mod deleg;
 pub mod grace;
 pub mod holdings;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::nfs4::types::Clientid4;
 use client::Client;
+use copy::Notifier;
 use deleg::Recaller;
 
 /// Limits and times of the state.
@@ -58,6 +60,8 @@ pub struct State {
     pub config: Config,
     /// The way to clients, once there is one.
     pub recaller: OnceLock<Box<dyn Recaller>>,
+    /// Tells clients of copies that ended, once there is a way to them.
+    pub notifier: OnceLock<Box<dyn Notifier>>,
     by_number: [RwLock<HashMap<u32, Arc<Client>>>; SHARDS],
 }
 
@@ -69,6 +73,7 @@ impl State {
             epoch,
             config,
             recaller: OnceLock::new(),
+            notifier: OnceLock::new(),
             by_number: Default::default(),
         }
     }
