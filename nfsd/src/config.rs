@@ -642,9 +642,9 @@ pub fn loopback() -> Vec<Listener> {
     ]
 }
 
-/// The command that mounts an export with NFSv3. `addr` is the address the server really listens on, `host` the name to
+/// The commands that mount an export with NFSv4.2 and with NFSv3. `addr` is the address the server really listens on, `host` the name to
 /// use in place of an unspecified address.
-pub fn mount_command(addr: SocketAddr, host: &str, path: &Path) -> String {
+pub fn mount_commands(addr: SocketAddr, host: &str, path: &Path) -> [String; 2] {
     let (port, proto) = (addr.port(), if addr.is_ipv6() { "tcp6" } else { "tcp" });
     let host = match addr {
         _ if addr.ip().is_unspecified() => host.to_owned(),
@@ -652,9 +652,12 @@ pub fn mount_command(addr: SocketAddr, host: &str, path: &Path) -> String {
         SocketAddr::V4(v4) => v4.ip().to_string(),
     };
     let source = crate::capabilities::shell_quoted(&format!("{host}:{}", path.display()));
-    format!(
-        "sudo mount -t nfs -o vers=3,proto={proto},port={port},mountproto={proto},mountport={port},nolock {source} /mnt"
-    )
+    [
+        format!("sudo mount -t nfs -o vers=4.2,proto={proto},port={port} {source} /mnt"),
+        format!(
+            "sudo mount -t nfs -o vers=3,proto={proto},port={port},mountproto={proto},mountport={port},nolock {source} /mnt"
+        ),
+    ]
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub struct Reply {
     pub bytes: Vec<u8>,
     /// Sent after `bytes`, padded to four.
     pub payload: Option<Slice>,
+    /// Not for the duplicate request cache: the call may as well run again.
+    pub unkept: bool,
 }
 
 impl Reply {

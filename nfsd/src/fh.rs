@@ -79,6 +79,12 @@ impl HandleKey {
         hasher.finish().to_be_bytes()
     }
 
+    /// Names the server that has this key, and tells nothing about it.
+    pub fn server_owner(&self) -> String {
+        let mac = self.mac(b"server_owner4");
+        format!("ringnfs-{:016x}", u64::from_be_bytes(mac))
+    }
+
     /// Seals a handle. `None` when the kernel's is above [`KERNEL_HANDLE_MAX`] bytes or of a type
     /// above 255: exports on such file systems are refused at start.
     pub fn seal(&self, export: u32, fsid: u64, handle: &KernelHandle) -> Option<FileHandle> {

@@ -80,7 +80,9 @@ pub async fn run(conn: &Rc<Conn>, record: Buf, start: usize) -> Option<Reply> {
         Remembered::Answered(reply) => return Some(reply),
     };
     let reply = answer(&cx, &call).await;
-    if let (Some(guard), Some(reply)) = (guard, &reply) {
+    if let (Some(guard), Some(reply)) = (guard, &reply)
+        && !reply.unkept
+    {
         guard.complete(&reply.bytes, uptime(&cx));
     }
     reply
@@ -98,7 +100,7 @@ fn uptime(cx: &Cx) -> Duration {
 
 /// Has this very call been seen? Only for procedures whose repetition would do harm.
 fn remembered(cx: &Cx, call: &Call<'_>, record: &[u8]) -> Remembered {
-    if !rpc::cached(call.prog, call.vers, call.proc) {
+    if !rpc::cached(call) {
         return Remembered::New(None);
     }
     let program = [call.prog, call.vers, call.proc];
@@ -112,7 +114,7 @@ fn remembered(cx: &Cx, call: &Call<'_>, record: &[u8]) -> Remembered {
         Lookup::Drop => Remembered::Running,
         Lookup::Replay(bytes) => Remembered::Answered(Reply {
             bytes: bytes.to_vec(),
-            payload: None,
+            ..Reply::default()
         }),
     }
 }
@@ -120,7 +122,7 @@ fn remembered(cx: &Cx, call: &Call<'_>, record: &[u8]) -> Remembered {
 async fn answer(cx: &Cx, call: &Call<'_>) -> Option<Reply> {
     let mut reply = Reply {
         bytes: Vec::with_capacity(REPLY_ROOM),
-        payload: None,
+        ..Reply::default()
     };
     reply
         .bytes

@@ -12,7 +12,7 @@ use vfs::sys::{self, Signal};
 use vfs::uring::{Counters, IoPolicy, RingConfig, blocking};
 use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
-use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_command};
+use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_commands};
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};
@@ -24,10 +24,13 @@ use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
-use crate::nfs4::state::{self, State};
+use crate::nfs4::state::{self as state4, State};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, worker};
+
+/// Most bytes of one READ or WRITE.
+const IO_MAX: u32 = 1 << 20;
 
 /// Shared by all workers.
 pub struct Shared {
@@ -43,8 +46,6 @@ pub struct Shared {
     pub names: Names,
     /// Server-side groups (`manage_gids`).
     pub groups: Option<Groups>,
-    /// What NFSv4 clients hold.
-    pub state: State,
     /// Owners as NFSv4 writes them.
     pub idmap: Idmap,
     /// Duplicate request cache.
@@ -53,6 +54,8 @@ pub struct Shared {
     pub grace: Grace,
     /// What must be known after a restart.
     pub recovery: RecoveryStore,
+    /// NFSv4 clients and what they hold.
+    pub state: State,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
@@ -109,16 +112,8 @@ impl Shared {
             }),
             exported: ArcSwap::default(),
             reloading: Mutex::default(),
-            key: parts.key,
             names: parts.names,
             groups: config.manage_gids.then(Groups::default),
-            state: State::new(
-                parts.recovery.epoch(),
-                state::Config {
-                    lease: config.lease_time,
-                    ..state::Config::default()
-                },
-            ),
             idmap: Idmap::new(
                 config.idmap,
                 config.idmap_domain.clone(),
@@ -126,8 +121,10 @@ impl Shared {
             ),
             drc: Drc::new(crate::rpc::drc::Limits::default()),
             grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
+            state: state(&config, &parts.key, parts.recovery.epoch()),
             recovery: parts.recovery,
-            io_max: 1 << 20,
+            key: parts.key,
+            io_max: IO_MAX,
             port: parts.port,
             started: exec::now(),
             stopping: AtomicBool::new(false),
@@ -275,6 +272,18 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     serve(&shared, listening, exports, threads)
 }
 
+/// Empty state of NFSv4 clients.
+fn state(config: &Config, key: &HandleKey, epoch: u32) -> State {
+    let message = u64::from(IO_MAX) + 4096;
+    let limits = state4::Config {
+        message_bytes: message.min(config.limits.record_bytes) as u32,
+        server_owner: key.server_owner().into_bytes().into(),
+        lease: config.lease_time,
+        ..state4::Config::default()
+    };
+    State::new(epoch, limits)
+}
+
 fn serve(
     shared: &Arc<Shared>,
     listening: Vec<Listening>,
@@ -397,7 +406,9 @@ fn announce(shared: &Shared, addresses: &[std::net::SocketAddr]) {
     let mut out = std::io::stdout().lock();
     for export in shared.exported.load().table.exports() {
         for address in addresses.iter().filter(|a| a.port() != PORTMAPPER_PORT) {
-            let _ = writeln!(out, "{}", mount_command(*address, &host, &export.path));
+            for command in mount_commands(*address, &host, &export.path) {
+                let _ = writeln!(out, "{command}");
+            }
         }
     }
     let _ = out.flush();

@@ -17,6 +17,7 @@ use vfs::uring::{Ring, RingConfig};
 use crate::config::Limits;
 use crate::conn::{self, BackConn, Conn};
 use crate::listener::{self, Listening};
+use crate::nfs4::durable;
 use crate::nfs4::recovery::run_grace;
 use crate::server::{Shared, add_counters};
 
@@ -185,6 +186,7 @@ async fn main(
         exec::spawn(shared.vfs.clone().sweep());
         let grace = shared.clone();
         exec::spawn(async move { run_grace(&grace.grace, &grace.recovery).await });
+        exec::spawn(check_leases(shared.clone()));
     }
     exec::spawn(check_connections(shared.clone()));
     let _ = ready.send(Ok(()));
@@ -206,6 +208,15 @@ async fn check_connections(shared: Arc<Shared>) {
         for conn in conn::of_this_worker() {
             conn.check_progress(timeouts.half_record, timeouts.send_stalled);
         }
+    }
+}
+
+async fn check_leases(shared: Arc<Shared>) {
+    loop {
+        exec::sleep(Duration::from_secs(1)).await;
+        shared.state.sweep(exec::now());
+        let mut expired = |client: &_| durable::expired(&shared, client);
+        shared.state.each_expired(&mut expired);
     }
 }
 

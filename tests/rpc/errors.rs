@@ -29,9 +29,9 @@ fn programs_versions_and_procedures_that_are_not_there() {
     let cases: [([u32; 3], &[u32]); 9] = [
         ([100_099, 3, 0], &[1]),
         ([0, 0, 0], &[1]),
-        ([NFS_PROGRAM, 2, 0], &[2, 3, 3]),
-        ([NFS_PROGRAM, 4, 0], &[2, 3, 3]),
-        ([NFS_PROGRAM, u32::MAX, 0], &[2, 3, 3]),
+        ([NFS_PROGRAM, 2, 0], &[2, 3, 4]),
+        ([NFS_PROGRAM, 5, 0], &[2, 3, 4]),
+        ([NFS_PROGRAM, u32::MAX, 0], &[2, 3, 4]),
         ([MOUNT_PROGRAM, 4, 0], &[2, 1, 3]),
         ([NFS_PROGRAM, 3, 22], &[3]),
         ([NFS_PROGRAM, 3, u32::MAX], &[3]),

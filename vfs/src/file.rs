@@ -81,7 +81,8 @@ pub struct File {
 /// In the count of pins: the last name is gone.
 const REMOVED: u32 = 1 << 31;
 
-/// Keeps a file, see [`File::pin`].
+/// Keeps a file, see [`File::pin`]. When the last one of a removed file goes, so do its descriptors:
+/// not under a mutex.
 pub struct Pin(Arc<File>);
 
 impl Pin {

@@ -208,6 +208,7 @@ impl Conn {
         self.send(Reply {
             bytes: message,
             payload: None,
+            ..Reply::default()
         });
         let conn = Rc::downgrade(self);
         Ok((Waiting { conn, xid }, receiver))

@@ -1,20 +1,28 @@
 //! COMPOUND: one operation after the other until one fails (RFC 8881 16.2, RFC 7530 15.2).
 
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
 
 use super::MINOR_MAX;
 use super::op;
 use super::state::client::{Client, Principal};
+use super::state::session::{Back, Session};
+use super::state::slot::{Print, SlotGuard};
 use super::status::Nfsstat4;
 use super::types::{Stateid4, Tag4};
 use crate::cx::{Cx, Opened, Reply};
 use crate::rpc::msg::Refusal;
+use crate::rpc::record::MARK_LEN;
 use crate::xdr::{Dec, XdrError};
 
 /// Most operations of one COMPOUND outside a session.
 pub const OPS_MAX: u32 = 128;
 /// Room a reply has that no session limits: a page of directory or a READ and headers.
 const REPLY_MAX: usize = (4 << 20) + 4096;
+/// Beginning of a request that tells it from others.
+const PRINT_BYTES: usize = 256;
 
 /// What a filehandle names.
 #[derive(Clone)]
@@ -27,8 +35,8 @@ pub enum Place {
 
 /// The session slot a request runs in.
 pub struct Sequenced {
-    /// Whose session it is.
-    pub client: Arc<Client>,
+    /// The slot; it is free again when this is gone.
+    pub slot: SlotGuard,
 }
 
 /// One COMPOUND while it runs.
@@ -55,12 +63,20 @@ pub struct Compound<'c> {
     pub ops: u32,
     /// Most bytes the results may take, counted from the status of the COMPOUND.
     pub limit: usize,
+    /// Status of results that are longer.
+    pub too_big: Nfsstat4,
+    /// No operation runs any more: the status of the next one.
+    pub refuse: Option<Nfsstat4>,
+    /// An operation that modifies was begun.
+    pub modified: bool,
+    /// Tells the request from others, see [`Compound::print`].
+    sum: u64,
     /// Where in the reply the results begin.
     start: usize,
 }
 
 impl<'c> Compound<'c> {
-    fn new(cx: &'c Cx, minor: u32, ops: u32, start: usize) -> Self {
+    fn new(cx: &'c Cx, minor: u32, ops: u32, start: usize, sum: u64) -> Self {
         Compound {
             cx,
             minor,
@@ -73,6 +89,14 @@ impl<'c> Compound<'c> {
             at: 0,
             ops,
             limit: REPLY_MAX,
+            // The same in an older word.
+            too_big: match minor {
+                0 => Nfsstat4::Resource,
+                _ => Nfsstat4::RepTooBig,
+            },
+            refuse: None,
+            modified: false,
+            sum,
             start,
         }
     }
@@ -87,8 +111,44 @@ impl<'c> Compound<'c> {
     /// # Errors
     /// `OP_NOT_IN_SESSION`.
     pub fn client(&self) -> Result<&Arc<Client>, Nfsstat4> {
-        let sequenced = self.sequenced.as_ref();
-        sequenced.map(|s| &s.client).ok_or(Nfsstat4::OpNotInSession)
+        let session = self.session().ok_or(Nfsstat4::OpNotInSession)?;
+        Ok(&session.client)
+    }
+
+    /// The session the request is in.
+    pub fn session(&self) -> Option<&Arc<Session>> {
+        self.sequenced.as_ref().map(|s| s.slot.session())
+    }
+
+    /// No operation follows the one that runs.
+    pub fn is_last(&self) -> bool {
+        self.at + 1 == self.ops
+    }
+
+    /// The connection, to send callbacks over: none, as long as connections only take calls.
+    pub fn back(&self) -> Option<Arc<dyn Back>> {
+        None
+    }
+
+    /// What makes a retransmission the same request.
+    pub fn print(&self) -> Print {
+        Print {
+            principal: self.principal(),
+            ops: self.ops,
+            sum: self.sum,
+        }
+    }
+
+    /// Bytes of the request with its RPC header, without record marking (RFC 8881 18.36.3).
+    pub fn request_bytes(&self) -> usize {
+        // The buffer of a long record begins with the mark.
+        self.cx.record.len().saturating_sub(MARK_LEN)
+    }
+
+    /// The reply may have so many bytes with its RPC header; the status of longer ones.
+    pub fn limit_reply(&mut self, bytes: usize, status: Nfsstat4) {
+        self.limit = bytes.saturating_sub(self.start).min(REPLY_MAX);
+        self.too_big = status;
     }
 
     /// The current filehandle.
@@ -144,6 +204,12 @@ impl<'c> Compound<'c> {
     }
 }
 
+/// The minor version of a COMPOUND, if its arguments begin like one.
+pub fn minor(mut args: Dec<'_>) -> Option<u32> {
+    args.get::<Tag4<'_>>().ok()?;
+    args.u32().ok()
+}
+
 /// Decodes and runs a COMPOUND; the results are appended to `reply`.
 ///
 /// # Errors
@@ -152,10 +218,14 @@ pub async fn run(cx: &Cx, mut args: Dec<'_>, reply: &mut Reply) -> Result<(), Re
     let tag: Tag4<'_> = args.get()?;
     let minor = args.u32()?;
     let ops = args.u32()?;
+    let sum = match minor {
+        0 => 0,
+        _ => sum(args.rest()),
+    };
     let start = reply.bytes.len();
     let head = put_head(reply, tag);
     let count_at = head.map_err(|_| Refusal::SystemErr)?;
-    let mut c = Compound::new(cx, minor, ops, start);
+    let mut c = Compound::new(cx, minor, ops, start, sum);
     let (status, count) = match refuse(minor, ops) {
         Some(status) => (status, 0),
         None => run_ops(&mut c, &mut args, reply).await,
@@ -167,7 +237,31 @@ pub async fn run(cx: &Cx, mut args: Dec<'_>, reply: &mut Reply) -> Result<(), Re
     }
     reply.patch(start, status.wire());
     reply.patch(count_at, count);
+    finish(c, reply, start);
     Ok(())
+}
+
+/// Keeps the reply for a retransmission, in the slot or, without one, for the duplicate request cache.
+fn finish(mut c: Compound<'_>, reply: &mut Reply, start: usize) {
+    if c.minor == 0 {
+        reply.unkept = !c.modified;
+        if c.modified {
+            reply.settle_payload();
+        }
+    }
+    if let Some(sequenced) = c.sequenced.take() {
+        let payload = reply.payload.as_ref().map(|payload| &payload[..]);
+        let results = reply.bytes.get(start..).unwrap_or_default();
+        sequenced.slot.complete(results, payload);
+    }
+}
+
+/// Hash over length and beginning of a request's operations.
+fn sum(ops: &[u8]) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    hasher.write_usize(ops.len());
+    hasher.write(ops.get(..PRINT_BYTES).unwrap_or(ops));
+    hasher.finish()
 }
 
 /// Status, tag and number of results; where the number is.

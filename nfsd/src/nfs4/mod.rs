@@ -3,6 +3,7 @@
 mod allow;
 pub mod attr;
 pub mod compound;
+pub mod durable;
 pub mod idmap;
 pub mod op;
 pub mod pseudo;

@@ -10,7 +10,7 @@ use vfs::order::TurnGuard;
 use vfs::{File, FileKind};
 
 use super::compound::{Compound, Place};
-use super::recovery::{Class, ClientKey};
+use super::durable;
 use super::state::State;
 use super::state::client::{Client, Inner};
 use super::state::deleg::DelegRef;
@@ -41,9 +41,8 @@ impl Compound<'_> {
     /// # Errors
     /// `NO_GRACE`, `RECLAIM_BAD`.
     pub fn may_reclaim(&self, client: &Client) -> Result<Reclaim, Nfsstat4> {
-        let key = ClientKey::new(Class::of(client.minor), &client.owner);
-        let key = key.ok_or(Nfsstat4::ReclaimBad)?;
-        let principal = client.principal.to_string();
+        let key = durable::key(client).ok_or(Nfsstat4::ReclaimBad)?;
+        let principal = durable::principal(client);
         let grace = &self.cx.server.grace;
         let allowed = grace.may_reclaim(&key, &principal, exec::now());
         allowed.map_err(|refused| match refused {
@@ -56,8 +55,10 @@ impl Compound<'_> {
     ///
     /// # Errors
     /// `GRACE`.
-    pub fn may_begin(&self, _client: &Client) -> Result<(), Nfsstat4> {
-        if self.in_grace() {
+    pub fn may_begin(&self, client: &Client) -> Result<(), Nfsstat4> {
+        // Nor before a client of 4.1 has said that there is nothing it wants back (RFC 8881 18.51.3).
+        let reclaims = client.has_sessions() && !client.reclaim_is_complete();
+        if self.in_grace() || reclaims {
             Err(Nfsstat4::Grace)
         } else {
             Ok(())
@@ -67,15 +68,12 @@ impl Compound<'_> {
     /// The client that asks: the session's, or in 4.0 the one it names.
     ///
     /// # Errors
-    /// `STALE_CLIENTID`, `OP_NOT_IN_SESSION`.
+    /// `STALE_CLIENTID`, `EXPIRED`, `OP_NOT_IN_SESSION`.
     pub fn client_named(&self, clientid: Clientid4) -> Result<Arc<Client>, Nfsstat4> {
         if self.minor > 0 {
             return self.client().cloned();
         }
-        let state = self.state();
-        let number = state.number_of(clientid).ok_or(Nfsstat4::StaleClientid)?;
-        let client = state.client(number).filter(|client| client.minor == 0);
-        client.ok_or(Nfsstat4::StaleClientid)
+        self.state().client_40(clientid)
     }
 
     /// Whose state it is, to make stateids of.
@@ -135,7 +133,7 @@ pub fn file_key(file: &File) -> FileKey {
 /// Finds out whose a stateid is.
 ///
 /// # Errors
-/// `BAD_STATEID`, also for another client's than the session's; `STALE_STATEID` (4.0).
+/// `BAD_STATEID`, also for another client's than the session's; `STALE_STATEID`, `EXPIRED` (4.0).
 pub fn resolve(c: &Compound<'_>, stateid: &Stateid4) -> Result<Resolved, Nfsstat4> {
     let current = || c.stateid.ok_or(Nfsstat4::BadStateid);
     let (stateid, what) = match stateid::given(stateid, c.minor)? {
@@ -160,9 +158,12 @@ pub fn resolve(c: &Compound<'_>, stateid: &Stateid4) -> Result<Resolved, Nfsstat
         if name.epoch != c.state().epoch {
             return Err(Nfsstat4::StaleStateid);
         }
-        let client = c.state().client(name.client);
-        let client = client.filter(|client| client.minor == 0);
-        client.ok_or(Nfsstat4::BadStateid)?
+        let clientid = u64::from(name.epoch) << 32 | u64::from(name.client);
+        let client = c.state().client_40(clientid);
+        client.map_err(|status| match status {
+            Nfsstat4::Expired => Nfsstat4::Expired,
+            _ => Nfsstat4::BadStateid,
+        })?
     };
     Ok(Resolved::Of(Target {
         client,
@@ -227,6 +228,7 @@ fn held_grant(
     if !access.contains(wanted) {
         return Err(Nfsstat4::Openmode);
     }
+    renew(c, &target.client);
     Ok(Grant {
         // A delegation stands for opens the server has not seen.
         decided: target.name.kind != Kind::Deleg,
@@ -271,7 +273,7 @@ fn special_grant(
 pub fn give_way(c: &Compound<'_>, conflict: Conflict, denied: Nfsstat4) -> Result<(), Nfsstat4> {
     let expired = |client: u64| {
         let number = u32::try_from(client);
-        number.is_ok_and(|number| expire_if_courtesy(c.state(), number))
+        number.is_ok_and(|number| c.state().expire_if_courtesy(number, exec::now()))
     };
     match conflict {
         Conflict::Share(holder) | Conflict::Lock(holder, _) => {
@@ -304,17 +306,20 @@ pub fn give_way(c: &Compound<'_>, conflict: Conflict, denied: Nfsstat4) -> Resul
 /// # Errors
 /// `EXPIRED`.
 pub fn live(client: &Client) -> Result<MutexGuard<'_, Inner>, Nfsstat4> {
-    Ok(client.lock())
-}
-
-/// Ends a client whose lease has run out: true if it is gone.
-fn expire_if_courtesy(_state: &State, _number: u32) -> bool {
-    false
+    client.live()
 }
 
 /// Callbacks reach the client, so that it can be given delegations.
-pub fn callback_ok(_client: &Client) -> bool {
-    false
+pub fn callback_ok(c: &Compound<'_>, client: &Client) -> bool {
+    let recaller = c.state().recaller.get();
+    recaller.is_some_and(|recaller| recaller.reaches(client))
+}
+
+/// A 4.0 client is there: what it does on state renews its lease (RFC 7530 9.5).
+pub fn renew(c: &Compound<'_>, client: &Client) {
+    if c.minor == 0 {
+        c.state().renew(client, exec::now());
+    }
 }
 
 /// A request in the order of its owner's, while it runs (4.0).
@@ -450,6 +455,7 @@ async fn started(
 /// # Errors
 /// The request's own.
 pub fn finish(
+    c: &Compound<'_>,
     running: Option<Running>,
     done: Result<(), Nfsstat4>,
     fh: Option<&[u8]>,
@@ -469,6 +475,10 @@ pub fn finish(
         inner
             .holdings
             .answered(running.owner, running.seqid, answer);
+        drop(inner);
+        if done.is_ok() {
+            renew(c, &running.client);
+        }
     }
     done
 }

@@ -102,15 +102,19 @@ pub async fn call(cx: &Cx, call: &Call<'_>, reply: &mut Reply) -> Result<(), Ref
     done
 }
 
-/// Whether a retransmission must be answered from the duplicate request cache.
+/// Whether a retransmission must be answered from the duplicate request cache. A COMPOUND of minor
+/// version 0 says with its reply whether it was worth it; later ones have slots.
 #[must_use]
-pub fn cached(prog: u32, vers: u32, proc: u32) -> bool {
-    let row = if (prog, vers) == (NFS_PROGRAM, NFS_V3) {
-        nfs3::row(proc)
-    } else {
-        None
-    };
-    row.is_some_and(|row| row.flags.contains(nfs3::Flags::CACHED))
+pub fn cached(call: &Call<'_>) -> bool {
+    match (call.prog, call.vers, call.proc) {
+        (NFS_PROGRAM, NFS_V3, proc) => {
+            nfs3::row(proc).is_some_and(|row| row.flags.contains(nfs3::Flags::CACHED))
+        }
+        (NFS_PROGRAM, NFS_V4, nfs4::PROC_COMPOUND) => {
+            nfs4::compound::minor(call.args.clone()) == Some(0)
+        }
+        _ => false,
+    }
 }
 
 /// Who calls. NULL is there to be pinged: whatever its credential, it does nothing for nobody
@@ -159,13 +163,36 @@ mod tests {
         assert_eq!(numbers, [100_000, 100_003, 100_005]);
     }
 
+    fn call_of(prog: u32, vers: u32, proc: u32, args: &[u8]) -> Call<'_> {
+        Call {
+            xid: 1,
+            prog,
+            vers,
+            proc,
+            cred: OpaqueAuth::NONE,
+            verf: OpaqueAuth::NONE,
+            args: Dec::new(args),
+        }
+    }
+
     #[test]
     fn what_is_cached() {
-        let cached: Vec<u32> = (0..40)
-            .filter(|proc| cached(NFS_PROGRAM, 3, *proc))
+        let all: Vec<u32> = (0..40)
+            .filter(|proc| cached(&call_of(NFS_PROGRAM, 3, *proc, b"")))
             .collect();
-        assert_eq!(cached, [2, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
-        assert!(!super::cached(NFS_PROGRAM, 4, 2) && !super::cached(MOUNT_PROGRAM, 3, 2));
+        assert_eq!(all, [2, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert!(!cached(&call_of(MOUNT_PROGRAM, 3, 2, b"")));
+        assert!(!cached(&call_of(NFS_PROGRAM, 4, 2, b"")));
+    }
+
+    #[test]
+    fn compounds_of_minor_version_0_are_cached() {
+        let compound = |minor: u8| [0, 0, 0, 1, b't', 0, 0, 0, 0, 0, 0, minor];
+        for (minor, expected) in [(0, true), (1, false), (2, false), (9, false)] {
+            let args = compound(minor);
+            assert_eq!(cached(&call_of(NFS_PROGRAM, 4, 1, &args)), expected);
+        }
+        assert!(!cached(&call_of(NFS_PROGRAM, 4, 1, b"cut")));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod directory; // READDIR on several file systems
 mod engine; // executor, in-flight operations, queues
 #[cfg(feature = "fault-injection")]
 mod faults; // every opcode fails or comes back short
+mod locks; // files that are open, locked or delegated
 mod mounts; // file systems below, and resources that run out
 mod open; // what OPEN asks: permission, creation, removal
 mod resources; // buffers, registered files, personalities, threads

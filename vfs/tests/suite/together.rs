@@ -40,6 +40,18 @@ async fn some_dir(vfs: &Vfs, root: &Arc<File>, dice: &mut Dice) -> Arc<File> {
     found.map_or(root.clone(), |(file, _)| file)
 }
 
+/// A pinned file answers and is found by its handle, whoever removes it.
+async fn keep(vfs: &Vfs, file: &Arc<File>, dir: &Arc<File>, name: &vfs::Name) -> Result<(), Errno> {
+    let pin = file.pin()?;
+    let removed = vfs.remove(&Cred::root(), dir, name).await.result;
+    for _ in 0..4 {
+        vfs.getattr(file).await.expect("pinned");
+        let found = vfs.file(&file.mount, file.handle.clone()).await;
+        assert!(Arc::ptr_eq(&found.expect("pinned"), pin.file()));
+    }
+    removed
+}
+
 async fn one(vfs: &Vfs, root: &Arc<File>, dice: &mut Dice) -> Result<(), Errno> {
     let cred = Cred::new([0, 1000, 1001][dice.roll(3) as usize], 100, &[]);
     let (dir, to) = (
@@ -55,7 +67,7 @@ async fn one(vfs: &Vfs, root: &Arc<File>, dice: &mut Dice) -> Result<(), Errno> 
         mode: Some(0o777),
         ..SetAttr::default()
     };
-    let choice = dice.roll(16);
+    let choice = dice.roll(18);
     match choice {
         0 => drop(
             vfs.create(&cred, &dir, &name, CreateHow::Unchecked(any))
@@ -107,6 +119,7 @@ async fn one(vfs: &Vfs, root: &Arc<File>, dice: &mut Dice) -> Result<(), Errno> 
                 }
                 13 => drop(vfs.read(&cred, &file, at, 9000).await.result?),
                 14 => vfs.link(&cred, &file, &to, &new).await.result?,
+                15 | 16 => keep(vfs, &file, &dir, &name).await?,
                 _ => {
                     let set = SetAttr {
                         mode: Some(0o666),

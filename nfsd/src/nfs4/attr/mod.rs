@@ -45,8 +45,8 @@ pub struct Values {
 
 /// Filehandles never expire (RFC 8881 4.2.3 FH4_PERSISTENT).
 const FH4_PERSISTENT: u32 = 0;
-/// `change` grows with every change and is not a mere counter (RFC 7862 12.2.3).
-const CHANGE_TYPE_IS_MONOTONIC_INCR: u32 = 0;
+/// `change` comes from the time of change: a clock set back over a restart shows (RFC 7862 12.2.3).
+const CHANGE_TYPE_IS_TIME_METADATA: u32 = 3;
 
 /// What may be done with an attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,7 +134,7 @@ attrs! {
     55 MOUNTED_ON_FILEID 0 Get |v, e| e.u64(v.mounted_on);
     75 SUPPATTR_EXCLCREAT 1 Get |_v, e| e.put(&EXCLUSIVE_SETTABLE);
     77 CLONE_BLKSIZE 2 Get |v, e| e.u32(v.limits.clone_blksize);
-    79 CHANGE_ATTR_TYPE 2 Get |_v, e| e.u32(CHANGE_TYPE_IS_MONOTONIC_INCR);
+    79 CHANGE_ATTR_TYPE 2 Get |_v, e| e.u32(CHANGE_TYPE_IS_TIME_METADATA);
     82 XATTR_SUPPORT 2 Get |v, e| e.bool(v.xattrs);
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn run(
         Start::Answered(answer) => return answer,
     };
     let done = close(c, &target, out);
-    stateful::finish(running, done, None, out)
+    stateful::finish(c, running, done, None, out)
 }
 
 fn close(c: &mut Compound<'_>, target: &Target, out: &mut Reply) -> Result<(), Nfsstat4> {

@@ -15,7 +15,7 @@ use crate::nfs4::allow::{self, Allowed};
 use crate::nfs4::compound::Compound;
 use crate::nfs4::state::client::Client;
 use crate::nfs4::state::copy::{Ended, Offload};
-use crate::nfs4::state::stateid::{Home, Kind};
+use crate::nfs4::state::stateid::Kind;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Length4, Offset4, Stateid4, Verifier4};
 use crate::server::Shared;
@@ -283,15 +283,10 @@ fn leave(c: &Compound<'_>, copying: Copying, done: u64) -> Result<Option<Stateid
     }
     let fh =
         c.cx.fh(&copying.target.opened, &copying.target.opened.file)?;
-    let Some(offload) = client.lock().copies.begin(done) else {
+    let Some(offload) = client.live()?.copies.begin(done) else {
         return Ok(None);
     };
-    let home = Home {
-        epoch: c.cx.server.state.epoch,
-        client: client.number,
-        minor: c.minor,
-    };
-    let stateid = home.stateid(Kind::Copy, offload.key, 1);
+    let stateid = c.home(client).stateid(Kind::Copy, offload.key, 1);
     let behind = Behind {
         copying,
         offload,

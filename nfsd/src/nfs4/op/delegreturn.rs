@@ -22,6 +22,7 @@ pub(super) async fn run(
         held.return_deleg(target.name.key)?
     };
     drop(returned);
+    stateful::renew(c, &target.client);
     Ok(())
 }
 

@@ -154,7 +154,7 @@ pub(super) async fn run(
         Start::Answered(answer) => return answer,
     };
     let done = lock(c, &args, range, &target, out);
-    stateful::finish(running, done, None, out)
+    stateful::finish(c, running, done, None, out)
 }
 
 /// In 4.0 the lock-owner's client is named and must be the open's.

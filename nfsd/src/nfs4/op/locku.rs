@@ -41,7 +41,7 @@ pub(super) async fn run(
         Start::Answered(answer) => return answer,
     };
     let done = unlock(c, &target, range, out);
-    stateful::finish(running, done, None, out)
+    stateful::finish(c, running, done, None, out)
 }
 
 fn unlock(

@@ -2,14 +2,20 @@
 
 pub mod access;
 pub mod allocate;
+pub mod backchannel_ctl;
+pub mod bind_conn_to_session;
 pub mod clone;
 pub mod close;
 pub mod commit;
 pub mod copy;
 pub mod create;
+pub mod create_session;
 pub mod deallocate;
 pub mod delegpurge;
 pub mod delegreturn;
+pub mod destroy_clientid;
+pub mod destroy_session;
+pub mod exchange_id;
 pub mod free_stateid;
 pub mod get_dir_delegation;
 pub mod getattr;
@@ -36,16 +42,22 @@ pub mod read;
 pub mod read_plus;
 pub mod readdir;
 pub mod readlink;
+pub mod reclaim_complete;
 pub mod release_lockowner;
 pub mod remove;
 pub mod removexattr;
 pub mod rename;
+pub mod renew;
 pub mod restorefh;
 pub mod savefh;
 pub mod secinfo;
 pub mod secinfo_no_name;
 pub mod seek;
+pub mod sequence;
+pub mod set_ssv;
 pub mod setattr;
+pub mod setclientid;
+pub mod setclientid_confirm;
 pub mod setxattr;
 pub mod test_stateid;
 pub mod verify;
@@ -165,17 +177,29 @@ ops! {
     large Readlink readlink 0;
     large Remove remove 20 MODIFIES;
     large Rename rename 40 MODIFIES;
+    small Renew renew 0;
     small Restorefh restorefh 0;
     small Savefh savefh 0;
     large Secinfo secinfo 0;
     large Setattr setattr 16 MODIFIES FAIL_BODY;
+    large Setclientid setclientid 264 MODIFIES FAIL_BODY;
+    large SetclientidConfirm setclientid_confirm 0 MODIFIES;
     large Verify verify 0;
     small Write write 16 MODIFIES;
     small ReleaseLockowner release_lockowner 0 MODIFIES;
+    large BackchannelCtl backchannel_ctl 0 MODIFIES;
+    large BindConnToSession bind_conn_to_session 24 MODIFIES ALONE;
+    large ExchangeId exchange_id 4096 MODIFIES ALONE;
+    large CreateSession create_session 88 MODIFIES ALONE;
+    large DestroySession destroy_session 0 MODIFIES ALONE;
     small FreeStateid free_stateid 0 MODIFIES;
     large GetDirDelegation get_dir_delegation 0;
     large SecinfoNoName secinfo_no_name 0;
+    small Sequence sequence 36;
+    large SetSsv set_ssv 0;
     small TestStateid test_stateid 0;
+    large DestroyClientid destroy_clientid 0 MODIFIES ALONE;
+    large ReclaimComplete reclaim_complete 0 MODIFIES;
     large Allocate allocate 0 MODIFIES;
     large Copy copy 52 MODIFIES;
     large Deallocate deallocate 0 MODIFIES;
@@ -205,14 +229,16 @@ pub async fn run(
     put_word(out, Nfsstat4::Ok.wire());
     let body = out.bytes.len();
     let done = match begin(c, op, out) {
-        Ok(()) => dispatch(c, op, args, out).await,
+        Ok(modifies) => {
+            c.modified |= modifies;
+            dispatch(c, op, args, out).await
+        }
         Err(status) => Err(status),
     };
     let done = done.and_then(|()| fits(c, op, out));
     let status = match done {
         Ok(()) => return Nfsstat4::Ok,
-        // The same in an older word.
-        Err(Nfsstat4::RepTooBig) if c.minor == 0 => Nfsstat4::Resource,
+        Err(Nfsstat4::RepTooBig) => c.too_big,
         Err(status) => status,
     };
     if !row(op).is_some_and(|row| row.flags.contains(Flags::FAIL_BODY)) {
@@ -226,8 +252,11 @@ fn put_word(out: &mut Reply, word: u32) {
     out.bytes.extend_from_slice(&word.to_be_bytes());
 }
 
-/// Whether an operation may run here at all.
-fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<(), Nfsstat4> {
+/// Whether an operation may run here at all; and whether it modifies.
+fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<bool, Nfsstat4> {
+    if let Some(status) = c.refuse {
+        return Err(status);
+    }
     if op == Op4::Illegal {
         return Err(Nfsstat4::OpIllegal);
     }
@@ -239,10 +268,11 @@ fn begin(c: &Compound<'_>, op: Op4, out: &Reply) -> Result<(), Nfsstat4> {
         placed(c, row)?;
     }
     // What has been done must be reported.
-    if row.flags.contains(Flags::MODIFIES) && c.room(out) < row.reply {
+    let modifies = row.flags.contains(Flags::MODIFIES);
+    if modifies && c.room(out) < row.reply {
         return Err(Nfsstat4::RepTooBig);
     }
-    Ok(())
+    Ok(modifies)
 }
 
 /// SEQUENCE comes first and once; what does without it is alone (RFC 8881 2.10.6.1, 18.46.3).

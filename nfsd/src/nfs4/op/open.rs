@@ -72,7 +72,7 @@ pub(super) async fn run(
         (Ok(()), Some(place)) => c.fh(place).ok(),
         _ => None,
     };
-    stateful::finish(running, done, fh.as_deref(), out)
+    stateful::finish(c, running, done, fh.as_deref(), out)
 }
 
 /// Tells one OPEN from another: an owner that nobody has confirmed may begin anew with any `seqid`.

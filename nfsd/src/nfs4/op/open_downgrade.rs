@@ -39,7 +39,7 @@ pub(super) async fn run(
         Start::Answered(answer) => return answer,
     };
     let done = downgrade(c, &target, &args, out);
-    stateful::finish(running, done, None, out)
+    stateful::finish(c, running, done, None, out)
 }
 
 fn downgrade(

@@ -2,6 +2,7 @@
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
+use crate::nfs4::stateful;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::StateOwner4;
 
@@ -13,6 +14,7 @@ pub(super) async fn run(
     let client = c.client_named(owner.clientid)?;
     let released = client.lock().holdings.release_lock_owner(owner.owner.0)?;
     drop(released);
+    stateful::renew(c, &client);
     Ok(())
 }
 

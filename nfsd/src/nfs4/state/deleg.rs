@@ -7,6 +7,7 @@ use std::time::Instant;
 use vfs::Pin;
 use vfs::locks::{ClientId, DelegGuard, DelegId, DelegKind, DelegState, FileLocks, Refused};
 
+use super::client::Client;
 use super::holdings::{FileKey, Holdings};
 use super::stateid::{Home, Kind};
 use crate::nfs4::status::Nfsstat4;
@@ -74,6 +75,8 @@ pub struct Waiter {
 pub trait Recaller: Send + Sync {
     /// Asks delegations back that somebody conflicts with, those that have not been asked for yet.
     fn recall(&self, conflicts: &[DelegRef]);
+    /// The client answers callbacks: it may be given delegations.
+    fn reaches(&self, client: &Client) -> bool;
     /// Tells that a lock may be tried.
     fn notify_lock(&self, waiter: &Waiter);
 }

@@ -274,3 +274,6 @@ impl Holdings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,56 +1,85 @@
 //! What NFSv4 clients hold: client records, sessions, stateids, owners, opens, locks, delegations.
 //!
 //! Pure: everything takes the time it is, nothing waits, no lock is held when a function returns
-//! unless a guard says so. Lock order: the client table's shard, then one client, then one file's
-//! `vfs::locks::FileLocks`; never two clients at once.
+//! unless a guard says so. Lock order: the table of client records, then one client or one shard, then
+//! one file's `vfs::locks::FileLocks`; never two clients at once.
 
 pub mod client;
 pub mod copy;
+pub mod create;
 pub mod deleg;
+pub mod exchange;
 pub mod grace;
 pub mod holdings;
+pub mod lease;
 pub mod lock;
 pub mod open;
 pub mod owner;
+pub mod session;
+pub mod setclientid;
+pub mod slot;
 pub mod stateid;
+mod table;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::nfs4::types::Clientid4;
 use client::Client;
 use copy::Notifier;
 use deleg::Recaller;
+use session::Sessions;
+use table::Table;
 
 /// Limits and times of the state.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How long state lives without a word from its client.
     pub lease: Duration,
+    /// How long a client that is silent for longer keeps what nobody else wants.
+    pub courtesy: Duration,
     /// Most client records.
     pub clients: usize,
+    /// Most client records that are not confirmed.
+    pub unconfirmed: usize,
     /// Most opens, lock sets and delegations of one client.
     pub states_per_client: usize,
     /// Most sessions of one client.
     pub sessions_per_client: usize,
     /// Most slots of a session.
     pub slots: u32,
+    /// Most bytes of a request or a reply, with its RPC header.
+    pub message_bytes: u32,
+    /// Most bytes of a reply that is kept.
+    pub cached_bytes: u32,
+    /// Bytes of kept replies all sessions may have, from which on new sessions get few slots.
+    pub cache_bytes: usize,
+    /// Names the server to its clients, the same after each start (`so_major_id`, `eir_server_scope`).
+    pub server_owner: Box<[u8]>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             lease: Duration::from_secs(90),
+            courtesy: Duration::from_secs(24 * 3600),
             clients: 16 << 10,
+            unconfirmed: 4 << 10,
             states_per_client: 1 << 20,
             sessions_per_client: 16,
             slots: 1024,
+            message_bytes: (1 << 20) + 4096,
+            cached_bytes: 8 << 10,
+            cache_bytes: 1 << 30,
+            server_owner: Box::default(),
         }
     }
 }
 
 const SHARDS: usize = 16;
+
+type Shard = RwLock<HashMap<u32, Arc<Client>, foldhash::fast::RandomState>>;
 
 /// All state of all clients.
 pub struct State {
@@ -62,7 +91,26 @@ pub struct State {
     pub recaller: OnceLock<Box<dyn Recaller>>,
     /// Tells clients of copies that ended, once there is a way to them.
     pub notifier: OnceLock<Box<dyn Notifier>>,
-    by_number: [RwLock<HashMap<u32, Arc<Client>>>; SHARDS],
+    /// When the clock of the state began.
+    base: OnceLock<Instant>,
+    table: Mutex<Table>,
+    by_number: [Shard; SHARDS],
+    sessions: Sessions,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Client records.
+    pub clients: usize,
+    /// Of those, how many are not confirmed.
+    pub unconfirmed: usize,
+    /// Names clients gave themselves.
+    pub names: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Bytes of replies sessions may keep.
+    pub reserved: usize,
 }
 
 impl State {
@@ -74,11 +122,20 @@ impl State {
             config,
             recaller: OnceLock::new(),
             notifier: OnceLock::new(),
+            base: OnceLock::new(),
+            table: Mutex::default(),
             by_number: Default::default(),
+            sessions: Sessions::default(),
         }
     }
 
-    fn shard(&self, number: u32) -> &RwLock<HashMap<u32, Arc<Client>>> {
+    /// Milliseconds since the first time anybody asked.
+    fn ms(&self, now: Instant) -> u64 {
+        let base = self.base.get_or_init(|| now);
+        now.saturating_duration_since(*base).as_millis() as u64
+    }
+
+    fn shard(&self, number: u32) -> &Shard {
         &self.by_number[number as usize % SHARDS]
     }
 
@@ -97,4 +154,32 @@ impl State {
     pub fn number_of(&self, clientid: Clientid4) -> Option<u32> {
         ((clientid >> 32) as u32 == self.epoch).then_some(clientid as u32)
     }
+
+    /// All client records there are now.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        let mut all = Vec::new();
+        for shard in &self.by_number {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shard.values().cloned());
+        }
+        all
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let table = self.table();
+        let clients = |shard: &Shard| shard.read().unwrap_or_else(PoisonError::into_inner).len();
+        Counts {
+            clients: self.by_number.iter().map(clients).sum(),
+            unconfirmed: table.fresh.len(),
+            names: table.names.len(),
+            sessions: self.sessions.len(),
+            reserved: self.sessions.reserved(),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,7 +117,7 @@ proptest! {
         for owner in 0..OWNERS {
             ranges.leave(OwnerId(owner));
         }
-        prop_assert!(ranges.is_empty() && ranges.len() == 0);
+        prop_assert!(ranges.is_empty() && ranges.index.is_empty());
     }
 }
 

@@ -148,6 +148,48 @@ fn delegate(file: &Arc<FileLocks>, outside: &Outside, who: Holder, dice: &mut Di
     1
 }
 
+/// Nobody may miss its call: each waits in line until it is told to try, and then gets the lock.
+#[test]
+fn everybody_in_line_gets_its_turn() {
+    let file = FileLocks::alone();
+    let inside = AtomicI32::new(0);
+    let turns = |client: u64| {
+        for _ in 0..300 {
+            let who = holder(ClientId(client));
+            let locker = file.locker(who.client, who.owner);
+            let mut place = None;
+            while locker
+                .lock(bytes(0, 1), LockKind::Write, Instant::now())
+                .is_err()
+            {
+                let me = thread::current();
+                let call: Notify = Arc::new(move || me.unpark());
+                let ticket = place.get_or_insert_with(|| {
+                    file.wait(who.client, who.owner, bytes(0, 1), LockKind::Write, call)
+                        .expect("room")
+                });
+                let end = Instant::now() + Duration::from_secs(60);
+                while ticket.place() == Place::Waiting {
+                    thread::park_timeout(Duration::from_secs(60));
+                    assert!(Instant::now() < end, "a call was lost");
+                }
+                if ticket.place() == Place::Gone {
+                    place = None;
+                }
+            }
+            assert_eq!(inside.fetch_add(1, SeqCst), 0);
+            inside.fetch_sub(1, SeqCst);
+        }
+    };
+    thread::scope(|scope| {
+        for client in 1..7 {
+            let turns = &turns;
+            scope.spawn(move || turns(client));
+        }
+    });
+    assert_eq!(file.counts(), Counts::default());
+}
+
 #[test]
 fn sixty_four_clients_on_eight_files() {
     let table = Arc::new(LockTable::default());

@@ -38,7 +38,7 @@ pub(super) fn grant(
     kind: Result<DelegKind, WhyNone>,
 ) -> Result<Delegation4, WhyNone> {
     let kind = kind?;
-    if !callback_ok(client) {
+    if !callback_ok(c, client) {
         return Err(WhyNone::Resource);
     }
     let fh = c.cx.fh(opened, &opened.file);
