@@ -25,8 +25,12 @@ use crate::xdr::{Sample, Tape};
 
 /// How long an answer may wait for the copy.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes copied before looking at the clock, or at whether the copy is still wanted.
+/// Bytes copied before looking at the clock, or at whether the copy is still wanted: at least.
 const CHUNK: u64 = 8 << 20;
+/// At most: holes are quick.
+const CHUNK_MAX: u64 = 256 << 20;
+/// How long a chunk should take.
+const CHUNK_TIME: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::from_millis(40);
 
 xdr_opaque! {
     /// Names of servers, URLs, addresses.
@@ -135,6 +139,8 @@ struct Copying {
     target: Allowed,
     /// What is not copied yet.
     left: CopyRange,
+    /// Bytes to copy next.
+    chunk: u64,
     /// Of before the first byte: a failure of writing back shows, whenever it is met.
     verifier: Verifier4,
 }
@@ -143,10 +149,11 @@ impl Copying {
     /// Copies the next chunk: how much that is. There must be something left.
     async fn step(&mut self, offload: &Offload) -> Result<u64, Nfsstat4> {
         let range = CopyRange {
-            count: self.left.count.min(CHUNK),
+            count: self.left.count.min(self.chunk),
             ..self.left
         };
         let (from, into) = (&self.source.opened, &self.target.opened);
+        let start = exec::now();
         let copied = self
             .server
             .vfs
@@ -160,6 +167,7 @@ impl Copying {
             )
             .await;
         let done = copied.result?.min(range.count);
+        self.chunk = next_chunk(self.chunk, exec::now() - start);
         if done == 0 {
             return Err(Nfsstat4::Io);
         }
@@ -195,6 +203,17 @@ impl Copying {
             }
         }
         Nfsstat4::Ok
+    }
+}
+
+/// How many bytes to copy after a chunk that took this long.
+fn next_chunk(chunk: u64, took: Duration) -> u64 {
+    if took < CHUNK_TIME.start {
+        (chunk * 2).min(CHUNK_MAX)
+    } else if took > CHUNK_TIME.end {
+        (chunk / 2).max(CHUNK)
+    } else {
+        chunk
     }
 }
 
@@ -238,6 +257,7 @@ async fn prepare(c: &Compound<'_>, args: &CopyArgs<'_>) -> Result<Copying, Nfsst
         source,
         target,
         left,
+        chunk: CHUNK,
         verifier,
     })
 }
@@ -354,6 +374,16 @@ mod tests {
         assert_eq!(of(u64::MAX, 0, 1), Err(Nfsstat4::Inval));
         assert_eq!(of(1, 0, u64::MAX), Err(Nfsstat4::Inval));
         assert_eq!(of(0, u64::MAX, 5), Err(Nfsstat4::Fbig));
+    }
+
+    #[test]
+    fn chunks_follow_the_speed() {
+        let ms = Duration::from_millis;
+        assert_eq!(next_chunk(CHUNK, ms(1)), 2 * CHUNK);
+        assert_eq!(next_chunk(2 * CHUNK, ms(20)), 2 * CHUNK);
+        assert_eq!(next_chunk(2 * CHUNK, ms(50)), CHUNK);
+        assert_eq!(next_chunk(CHUNK, ms(5000)), CHUNK);
+        assert_eq!(next_chunk(CHUNK_MAX, ms(0)), CHUNK_MAX);
     }
 
     proptest! {
