@@ -263,7 +263,12 @@ struct Offloading {
     session: Session,
     from: Fh,
     to: Fh,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
+}
+
+fn size_of(o: &Offloading) -> u64 {
+    let target = o.dir.path().join("export/b");
+    fs::metadata(target).expect("there").len()
 }
 
 const LONG_COPY: u64 = 8 << 40;
@@ -299,7 +304,7 @@ fn offloading() -> Offloading {
         session,
         from,
         to,
-        _dir: dir,
+        dir,
     }
 }
 
@@ -389,11 +394,16 @@ fn copy_offload_cancel() {
     let res = copy(&mut o.session, &o.from, &o.to, &args(0, 0, 0, true)).expect("a part");
     assert!(res.count > 0 && res.count < LONG_COPY && res.callback_id.is_empty());
     assert_eq!(o.cancel(&stateid), Nfsstat4::Ok);
+    let left_at = size_of(&o);
+    assert!(left_at > 0 && left_at < LONG_COPY);
     assert_eq!(o.cancel(&stateid), Nfsstat4::BadStateid);
     assert_eq!(o.status(&stateid), Err(Nfsstat4::BadStateid));
     assert_eq!(o.running(), 0);
     assert!(o.told.try_recv().is_err(), "nobody wants to hear of it");
-    o.end();
+    assert_eq!(size_of(&o), left_at, "nothing is copied any more");
+    // One that goes on does not hold up the server's end.
+    o.begin();
+    o.workers.stop();
 }
 
 /// More copies than a client may have go on are done in parts; those that go on end with their client.

@@ -1,8 +1,10 @@
 //! What lets an operation of version 4.2 read or change the data of a file: its stateid, and where no
 //! open has decided it, mode and ACL now (RFC 7862 section 15).
 
+use vfs::locks::Passing;
+
 use super::compound::{Compound, Place};
-use super::stateful::{Grant, io_grant};
+use super::stateful::{Grant, TRIES, give_way, io_grant};
 use super::status::Nfsstat4;
 use super::types::Stateid4;
 use crate::cx::Opened;
@@ -67,6 +69,25 @@ async fn allowed(
         opened,
         _grant: grant,
     })
+}
+
+/// The extended attributes of a file may be changed as long as this is kept: no other client has it
+/// delegated (RFC 8276 8.4.2, 8.4.4).
+///
+/// # Errors
+/// `ROFS`; `DELAY` while a delegation is recalled.
+pub fn changing(c: &Compound<'_>, opened: &Opened) -> Result<Passing, Nfsstat4> {
+    opened.writable()?;
+    let locks = opened.file.locks();
+    let passing = locks.passing();
+    let own = c.client().ok().map(|client| c.home(client).client_id());
+    for _ in 0..TRIES {
+        match locks.change(own) {
+            Ok(()) => return Ok(passing),
+            Err(conflict) => give_way(c, conflict, Nfsstat4::Delay)?,
+        }
+    }
+    Err(Nfsstat4::Delay)
 }
 
 /// As READ and WRITE are judged: the owner always may, and who can execute can read.

@@ -274,7 +274,9 @@ struct Behind {
 
 impl Behind {
     async fn run(mut self) {
+        let turn = self.offload.turn.take().await;
         let status = self.copying.go_on(&self.offload).await;
+        drop(turn);
         let Some(client) = self.client.upgrade() else {
             return;
         };

@@ -13,7 +13,10 @@ pub(super) async fn run(
     _out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let key = copy_key(c, &stateid)?;
-    c.client()?.lock().copies.cancel(key)
+    let offload = c.client()?.lock().copies.cancel(key)?;
+    // The client may write there itself once it has the answer.
+    offload.turn.take().await;
+    Ok(())
 }
 
 /// Which copy of the session's client a stateid names.

@@ -1,6 +1,7 @@
 //! REMOVEXATTR: removes an extended attribute (RFC 8276 8.4.4).
 
 use crate::cx::Reply;
+use crate::nfs4::allow;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{change_info, settle};
 use crate::nfs4::status::Nfsstat4;
@@ -12,7 +13,7 @@ pub(super) async fn run(
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let opened = c.with_xattrs()?;
-    opened.writable()?;
+    let _passing = allow::changing(c, opened)?;
     let vfs = &c.cx.server.vfs;
     let changed = vfs.removexattr(&opened.cred, &opened.file, name.0).await;
     changed.result?;

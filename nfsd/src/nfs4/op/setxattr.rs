@@ -4,6 +4,7 @@ use vfs::Replace;
 
 use super::getxattr::Xattrvalue4;
 use crate::cx::Reply;
+use crate::nfs4::allow;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{change_info, settle};
 use crate::nfs4::status::Nfsstat4;
@@ -56,7 +57,7 @@ pub(super) async fn run(
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let opened = c.with_xattrs()?;
-    opened.writable()?;
+    let _passing = allow::changing(c, opened)?;
     if args.value.0.len() > vfs::XATTR_VALUE_MAX {
         return Err(Nfsstat4::Xattr2big);
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use vfs::order::Turn;
+
 use super::client::Client;
 use super::stateid::KEY_MAX;
 use crate::fh::FileHandle;
@@ -18,12 +20,14 @@ pub const RUNNING_MAX: usize = 8;
 pub const ENDED_MAX: usize = 64;
 
 /// A copy that goes on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Offload {
     /// Names it among its client's.
     pub key: u32,
     /// Bytes copied so far.
     pub progress: Arc<AtomicU64>,
+    /// Held while bytes are copied.
+    pub turn: Turn,
     stopped: AtomicBool,
 }
 
@@ -66,7 +70,7 @@ impl Copies {
         let offload = Arc::new(Offload {
             key: self.next_key(),
             progress: Arc::new(AtomicU64::new(done)),
-            stopped: AtomicBool::new(false),
+            ..Offload::default()
         });
         self.running.insert(offload.key, offload.clone());
         Some(offload)
@@ -116,14 +120,15 @@ impl Copies {
         })
     }
 
-    /// Stops a copy; its stateid is gone.
+    /// Stops a copy; its stateid is gone. What it is at may still change the destination, until it gives
+    /// up its turn.
     ///
     /// # Errors
     /// `BAD_STATEID`; `COMPLETE_ALREADY` for one that ended, which is forgotten.
-    pub fn cancel(&mut self, key: u32) -> Result<(), Nfsstat4> {
+    pub fn cancel(&mut self, key: u32) -> Result<Arc<Offload>, Nfsstat4> {
         if let Some(offload) = self.running.remove(&key) {
             offload.stop();
-            return Ok(());
+            return Ok(offload);
         }
         match self.ended.remove(&key) {
             Some(_) => Err(Nfsstat4::CompleteAlready),
@@ -190,8 +195,9 @@ mod tests {
         assert!(copies.end(one.key, Nfsstat4::Nospc));
         assert!(!copies.end(one.key, Nfsstat4::Ok), "only once");
         assert_eq!(copies.status(one.key), on(12, Some(Nfsstat4::Nospc)));
-        assert_eq!(copies.cancel(one.key), Err(Nfsstat4::CompleteAlready));
-        assert_eq!(copies.cancel(one.key), Err(Nfsstat4::BadStateid));
+        let mut cancel = |key| copies.cancel(key).map(|offload| offload.key);
+        assert_eq!(cancel(one.key), Err(Nfsstat4::CompleteAlready));
+        assert_eq!(cancel(one.key), Err(Nfsstat4::BadStateid));
         assert_eq!(copies.status(one.key), Err(Nfsstat4::BadStateid));
         assert_eq!(copies.status(77), Err(Nfsstat4::BadStateid));
     }
@@ -203,7 +209,7 @@ mod tests {
             .map(|_| copies.begin(0).expect("room"))
             .collect();
         assert!(copies.begin(0).is_none());
-        assert_eq!(copies.cancel(all[0].key), Ok(()));
+        assert!(copies.cancel(all[0].key).is_ok());
         assert!(all[0].is_stopped() && !all[1].is_stopped());
         assert!(!copies.end(all[0].key, Nfsstat4::Ok), "cancelled");
         assert_eq!(copies.running(), RUNNING_MAX - 1);
