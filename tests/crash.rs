@@ -11,6 +11,7 @@ use tests::image::Fs;
 use tests::need::{self, Need, number, soak};
 use tests::server::{Config, Kind};
 use tests::uml::Job;
+use tests::version::Version;
 
 use crate::kernel::{Bed, bed};
 use crate::real_work::WORKS;
@@ -18,10 +19,11 @@ use crate::real_work::WORKS;
 /// Writers of `tests/src/bin/guest/ledger.rs`.
 const WRITERS: usize = 6;
 
+by_version! { killed_under_load: killed_under_load_v3 V3 default, killed_under_load_v4_0 V4_0 soak, killed_under_load_v4_1 V4_1 soak, killed_under_load_v4_2 V4_2 default }
+
 /// SIGKILL only: the page cache of the server's machine survives.
-#[test]
-fn killed_under_load() {
-    let Some(mut bed) = bed("crash::killed_under_load", &Config::default()) else {
+fn killed_under_load(test: &str, version: Version) {
+    let Some(mut bed) = bed(test, version, &Config::default()) else {
         return;
     };
     ledger(
@@ -31,11 +33,12 @@ fn killed_under_load() {
     );
 }
 
+by_version! { power_lost_under_load: power_lost_under_load_v3 V3 default, power_lost_under_load_v4_0 V4_0 soak, power_lost_under_load_v4_1 V4_1 soak, power_lost_under_load_v4_2 V4_2 soak }
+
 /// Power loss: what was acknowledged must have reached the disk, data and names alike.
-#[test]
-fn power_lost_under_load() {
+fn power_lost_under_load(test: &str, version: Version) {
     let tools = [Need::Program("xfs_io", "xfsprogs")];
-    if !need::have("crash::power_lost_under_load", &[&tools]) {
+    if !need::have(test, &[&tools]) {
         return;
     }
     for fs in [Fs::Ext4, Fs::Xfs] {
@@ -46,7 +49,7 @@ fn power_lost_under_load() {
         if config.kind == Kind::Knfsd && fs == Fs::Xfs {
             continue; // its guest boots slowly, once is enough
         }
-        let Some(mut bed) = bed("crash::power_lost_under_load", &config) else {
+        let Some(mut bed) = bed(test, version, &config) else {
             return;
         };
         ledger(
@@ -57,10 +60,11 @@ fn power_lost_under_load() {
     }
 }
 
+by_version! { killed_during_real_work: killed_during_real_work_v3 V3 default, killed_during_real_work_v4_0 V4_0 soak, killed_during_real_work_v4_1 V4_1 soak, killed_during_real_work_v4_2 V4_2 soak }
+
 /// Every workload of `real_work.rs` while the server is killed again and again.
-#[test]
-fn killed_during_real_work() {
-    let Some(mut bed) = bed("crash::killed_during_real_work", &Config::default()) else {
+fn killed_during_real_work(test: &str, version: Version) {
+    let Some(mut bed) = bed(test, version, &Config::default()) else {
         return;
     };
     let kills = number("RINGNFS_WORK_KILLS", if soak() { 12 } else { 2 });

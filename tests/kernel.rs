@@ -1,6 +1,7 @@
-//! The real Linux NFS client (user-mode Linux 6.1) against the server, protocol version 3.
+//! The real Linux NFS client (user-mode Linux 6.1) against the server, with every protocol version.
 //!
-//! `RINGNFS_SERVER=ganesha|knfsd` runs the same tests against a peer; `RINGNFS_SOAK=1` the long variants.
+//! `RINGNFS_SERVER=ganesha|knfsd` runs the same tests against a peer; `RINGNFS_SOAK=1` the long variants;
+//! `RINGNFS_VERSIONS=3,4.2` (or `all`) those versions.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tests::need::{self, GUEST, number, soak};
 use tests::netns::Rig;
 use tests::server::{self, Config, Kind, Server};
 use tests::uml::{Boot, Guest};
+use tests::version::Version;
 
 /// A guest is busy all the time: one of these tests at once.
 static TURN: Mutex<()> = Mutex::new(());
@@ -22,13 +24,14 @@ pub struct Bed {
     pub guest: Arc<Guest>,
     pub server: Server,
     pub rig: Arc<Rig>,
+    pub version: Version,
     test: String,
     start: Instant,
     _turn: MutexGuard<'static, ()>,
 }
 
 /// Everything a test needs, or None after saying what is missing.
-pub fn bed(test: &str, config: &Config) -> Option<Bed> {
+pub fn bed(test: &str, version: Version, config: &Config) -> Option<Bed> {
     if !need::have(test, &[GUEST, config.kind.needs()]) {
         return None;
     }
@@ -42,6 +45,7 @@ pub fn bed(test: &str, config: &Config) -> Option<Bed> {
         guest,
         server,
         rig,
+        version,
         test: test.to_owned(),
         start,
         _turn: turn,
@@ -57,17 +61,37 @@ impl Drop for Bed {
 impl Bed {
     /// Mounts the export at /mnt/nfs.
     pub fn mount(&self, options: &str) {
-        self.guest
-            .ok(60, &self.server.target.mount3("/mnt/nfs", options));
+        self.mount_on(&self.guest, options);
+    }
+
+    /// Mounts the export at /mnt/nfs of another guest.
+    pub fn mount_on(&self, guest: &Guest, options: &str) {
+        // A server in its grace period lets a first mount wait.
+        let target = &self.server.target;
+        guest.ok(120, &target.mount(self.version, "/mnt/nfs", options));
+    }
+
+    /// Another guest of the same rig, 10.99.0.`addr`, with the export mounted.
+    pub fn another(&self, addr: u8) -> Guest {
+        let boot = Boot {
+            addr,
+            ..Boot::default()
+        };
+        let guest = Guest::boot(&self.rig, &boot);
+        self.mount_on(&guest, "");
+        guest
     }
 }
 
 /// Not a test: runs the shell script `RINGNFS_SCRIPT` in a guest with the export mounted at /mnt/nfs.
-/// `RINGNFS_SCRIPT='ls -l /mnt/nfs' cargo test -p tests script -- --ignored --nocapture`
+/// `RINGNFS_VERSIONS=4.2 RINGNFS_SCRIPT='ls -l /mnt/nfs' cargo test -p tests script -- --ignored --nocapture`
 #[test]
 #[ignore = "a tool for looking around"]
 fn script() {
-    let Some(bed) = bed("kernel::script", &Config::default()) else {
+    let version = std::env::var("RINGNFS_VERSIONS").unwrap_or("3".into());
+    let version = Version::ALL.into_iter().find(|v| v.name() == version);
+    let version = version.expect("RINGNFS_VERSIONS: one version");
+    let Some(bed) = bed("kernel::script", version, &Config::default()) else {
         return;
     };
     bed.mount(&std::env::var("RINGNFS_OPTIONS").unwrap_or_default());
@@ -81,6 +105,30 @@ fn script() {
         out.status,
         bed.server.log(2000)
     );
+}
+
+/// Not a test: runs the shell script `RINGNFS_SCRIPT` on this machine, beside a server, in its network; the server is at
+/// `$HOST`:`$PORT` and exports `$EXPORT` (v4). For protocol suites of others:
+/// `RINGNFS_SERVER=ganesha RINGNFS_SCRIPT='...' cargo test -p tests beside -- --ignored --nocapture`
+#[test]
+#[ignore = "a tool for looking around"]
+fn beside() {
+    let config = Config::default();
+    if !need::have("kernel::beside", &[GUEST, config.kind.needs()]) {
+        return;
+    }
+    let rig = Rig::new();
+    let server = Server::start(&rig, &config);
+    let script = std::env::var("RINGNFS_SCRIPT").expect("RINGNFS_SCRIPT");
+    let target = &server.target;
+    let status = rig
+        .command("bash")
+        .args(["-c", &script])
+        .env("HOST", &target.host)
+        .env("PORT", target.port.to_string())
+        .env("EXPORT", &target.export4)
+        .status();
+    eprintln!("--- {:?}\n--- server\n{}", status, server.log(4000));
 }
 
 /// The oracle itself: what the checks demand holds on local file systems.
@@ -98,6 +146,7 @@ fn checks_hold_on_local_file_systems() {
             .command(env!("CARGO_BIN_EXE_guest"))
             .arg("checks")
             .arg(image.dir())
+            .arg("local")
             .stdout(out.try_clone().expect("log"))
             .stderr(Stdio::from(out))
             .status()
@@ -110,20 +159,27 @@ fn checks_hold_on_local_file_systems() {
     }
 }
 
-/// Every check through the kernel client, on each file system.
-#[test]
-fn checks() {
-    for fs in Fs::ALL {
+by_version! { checks:
+    checks_v3 V3 default, checks_v4_0 V4_0 default, checks_v4_1 V4_1 default, checks_v4_2 V4_2 default,
+}
+
+/// Every check through the kernel client, on each file system; 4.0 and 4.1 on one of them, or on each in a soak.
+fn checks(test: &str, version: Version) {
+    let once = matches!(version, Version::V4_0 | Version::V4_1) && !soak();
+    for fs in Fs::ALL.into_iter().take(if once { 1 } else { 3 }) {
         let config = Config {
             fs,
             ..Config::default()
         };
-        let Some(bed) = bed("kernel::checks", &config) else {
+        let Some(bed) = bed(test, version, &config) else {
             return;
         };
         bed.mount("");
-        bed.guest
-            .ok(240, "$RIG/guest checks /mnt/nfs; umount /mnt/nfs");
+        let script = format!("$RIG/guest checks /mnt/nfs {version}; umount /mnt/nfs");
+        let out = bed.guest.ok(300, &script);
+        let told = |l: &&str| l.contains(": ") || l.ends_with("failed");
+        let told: Vec<_> = out.lines().filter(told).collect();
+        eprintln!("{test} on {fs:?}: {}", told.join("; "));
     }
 }
 
@@ -161,7 +217,7 @@ fn server_on_linux_6_1() {
                 for i in $(seq 100); do grep -q serving /tmp/log && break; sleep 0.1; done
                 cat /tmp/log
                 mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock 127.0.0.1:/mnt/disk /mnt/nfs
-                $RIG/guest checks /mnt/nfs
+                $RIG/guest checks /mnt/nfs 3
                 $RIG/ringnfs stats --runtime-dir /tmp/state | grep sqe
                 umount /mnt/nfs; kill $server; wait $server; umount -l /mnt/disk"
             ),
@@ -171,18 +227,20 @@ fn server_on_linux_6_1() {
     }
 }
 
+by_version! { mount_options: mount_options_v3 V3 default, mount_options_v4_0 V4_0 soak, mount_options_v4_1 V4_1 default, mount_options_v4_2 V4_2 soak }
+
 /// Mount options: what /proc/mounts must then say, and that files work.
-#[test]
-fn mount_options() {
-    let Some(bed) = bed("kernel::mount_options", &Config::default()) else {
+fn mount_options(test: &str, version: Version) {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
+    let seen = format!("vers={version}");
     let table = [
-        ("", "vers=3"),
+        ("", seen.as_str()),
         ("sec=sys", "sec=sys"),
         ("proto=tcp6", "proto=tcp6"),
         ("rsize=4096,wsize=4096", "rsize=4096,wsize=4096"),
-        ("rsize=1048576,wsize=1048576", "vers=3"),
+        ("rsize=1048576,wsize=1048576", seen.as_str()),
         ("rsize=65536,wsize=8192,sync", "sync"),
         ("nconnect=4", "nconnect=4"),
         ("noac", "noac"),
@@ -196,9 +254,9 @@ fn mount_options() {
         }
         bed.mount(options);
         let script = format!(
-            "grep ' /mnt/nfs nfs ' /proc/mounts | grep -F -- '{seen}'
+            "grep ' /mnt/nfs nfs4\\? ' /proc/mounts | grep -F -- '{seen}'
              for c in write_then_read random_reads append rename_table list_while_removing several_threads; do
-                 $RIG/guest checks /mnt/nfs $c
+                 $RIG/guest checks /mnt/nfs {version} $c
              done
              umount /mnt/nfs"
         );
@@ -206,10 +264,11 @@ fn mount_options() {
     }
 }
 
+by_version! { read_only_mount: read_only_mount_v3 V3 default, read_only_mount_v4_0 V4_0 soak, read_only_mount_v4_1 V4_1 soak, read_only_mount_v4_2 V4_2 default }
+
 /// A client-side read-only mount.
-#[test]
-fn read_only_mount() {
-    let Some(bed) = bed("kernel::read_only_mount", &Config::default()) else {
+fn read_only_mount(test: &str, version: Version) {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
     bed.mount("");
@@ -221,9 +280,10 @@ fn read_only_mount() {
     bed.guest.ok(60, script);
 }
 
+by_version! { read_only_export: read_only_export_v3 V3 default, read_only_export_v4_0 V4_0 soak, read_only_export_v4_1 V4_1 soak, read_only_export_v4_2 V4_2 default }
+
 /// An export that is read-only on the server's side: the client is told EROFS for every change.
-#[test]
-fn read_only_export() {
+fn read_only_export(test: &str, version: Version) {
     let config = Config {
         options: "ro,no_root_squash,insecure".into(),
         ..Config::default()
@@ -231,7 +291,7 @@ fn read_only_export() {
     if config.kind == Kind::Ganesha {
         return; // set up read-write, without squashing
     }
-    let Some(bed) = bed("kernel::read_only_export", &config) else {
+    let Some(bed) = bed(test, version, &config) else {
         return;
     };
     bed.server.on_export("echo text >file; mkdir dir");
@@ -262,9 +322,10 @@ fn read_only_export() {
     bed.guest.ok(60, &script);
 }
 
+by_version! { root_squash: root_squash_v3 V3 default, root_squash_v4_0 V4_0 soak, root_squash_v4_1 V4_1 soak, root_squash_v4_2 V4_2 default }
+
 /// With root squashed, uid 0 of a client is nobody.
-#[test]
-fn root_squash() {
+fn root_squash(test: &str, version: Version) {
     let config = Config {
         options: "rw,root_squash,insecure".into(),
         ..Config::default()
@@ -272,7 +333,7 @@ fn root_squash() {
     if config.kind == Kind::Ganesha {
         return; // set up read-write, without squashing
     }
-    let Some(bed) = bed("kernel::root_squash", &config) else {
+    let Some(bed) = bed(test, version, &config) else {
         return;
     };
     bed.server.on_export("echo x >secret; chmod 600 secret");
@@ -282,13 +343,16 @@ fn root_squash() {
     bed.guest.ok(60, script);
 }
 
+by_version! { large_directory: large_directory_v3 V3 default, large_directory_v4_0 V4_0 soak, large_directory_v4_1 V4_1 soak, large_directory_v4_2 V4_2 default }
+
 /// 100,000 names: a listing gives each once, and removing while listing leaves none.
-#[test]
-fn large_directory() {
-    let Some(bed) = bed("kernel::large_directory", &Config::default()) else {
+fn large_directory(test: &str, version: Version) {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
-    let names = number("RINGNFS_NAMES", 100_000);
+    // 20,000 are many replies too.
+    let many = soak() || !version.is_v4();
+    let names = number("RINGNFS_NAMES", if many { 100_000 } else { 20_000 });
     // Behind the server's back, for speed; the long variant through the client.
     let make = format!("seq -f a-name-of-usual-length-%.0f {names} | xargs touch");
     if soak() {
@@ -311,21 +375,15 @@ fn large_directory() {
     assert_eq!(bed.guest.ok(1800, &script).trim(), removed.to_string());
 }
 
+by_version! { two_clients: two_clients_v3 V3 default, two_clients_v4_0 V4_0 default, two_clients_v4_1 V4_1 soak, two_clients_v4_2 V4_2 default }
+
 /// Two clients: what one closes the other sees when it opens, and exclusive creation excludes.
-#[test]
-fn two_clients() {
-    let Some(bed) = bed("kernel::two_clients", &Config::default()) else {
+fn two_clients(test: &str, version: Version) {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
-    let other = Guest::boot(
-        &bed.rig,
-        &Boot {
-            addr: 3,
-            ..Boot::default()
-        },
-    );
     bed.mount("");
-    other.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
+    let other = bed.another(3);
     let (a, b) = (&*bed.guest, &other);
     // (who, what it does and expects to see), one after the other.
     let table = [

@@ -5,12 +5,30 @@
     reason = "a failed procedure carries its attributes, and tests are not in a hurry"
 )]
 
+/// `by_version! { run: NAME VERSION default, NAME VERSION soak, ... }`: a test NAME for each VERSION, calling
+/// `run(its name, Version)` when that version is wanted (see `tests::version`).
+macro_rules! by_version {
+    ($run:ident: $($name:ident $version:ident $when:ident),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            let test = concat!(module_path!(), "::", stringify!($name));
+            let test = test.split_once("::").map_or(test, |(_, name)| name);
+            let version = tests::version::Version::$version;
+            if version.wanted(test, tests::server::Kind::from_env(), stringify!($when) == "default") {
+                $run(test, version);
+            }
+        }
+    )*};
+}
+
 /// Every wire type against rpcgen C, libtirpc, nfs3_types and xdr-codec.
 mod codec;
 /// SIGKILL and power loss in the middle of work.
 mod crash;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
+/// Locks, shared state and recovery of NFSv4 through the real client, with two of them.
+mod locking;
 /// Every NFSv3 procedure with the raw client: success, errors, attributes, handles, exports, full disks.
 mod nfs3;
 /// Every NFSv4 operation with the raw client.

@@ -6,6 +6,8 @@ mod attributes;
 mod compounds;
 #[path = "nfs4/names.rs"]
 mod names;
+#[path = "nfs4/state.rs"]
+mod state;
 #[path = "nfs4/v42_copy.rs"]
 mod v42_copy;
 #[path = "nfs4/v42_space.rs"]

@@ -1,4 +1,5 @@
-//! pjdfstest 0.2.2 and fsx 0.3.2 (both from crates.io, installed by `tests/run`) through the kernel client, on v3.
+//! pjdfstest 0.2.2 and fsx 0.3.2 (both from crates.io, installed by `tests/run`) through the kernel client,
+//! on every version.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::time::Instant;
 
 use tests::need::{self, Need, number, soak};
 use tests::server::{Config, Kind};
+use tests::version::Version;
 
 use crate::kernel::{Bed, bed};
 
@@ -52,13 +54,14 @@ impl Results {
     }
 }
 
-#[test]
-fn pjdfstest() {
-    if !need::have("pjdfstest", &[&[Need::CargoTool("pjdfstest")]]) {
+by_version! { pjdfstest: pjdfstest_v3 V3 default, pjdfstest_v4_0 V4_0 default, pjdfstest_v4_1 V4_1 soak, pjdfstest_v4_2 V4_2 default }
+
+fn pjdfstest(test: &str, version: Version) {
+    if !need::have(test, &[&[Need::CargoTool("pjdfstest")]]) {
         return;
     }
     let config = Config::default();
-    let Some(bed) = bed("pjdfstest", &config) else {
+    let Some(bed) = bed(test, version, &config) else {
         return;
     };
     let name = place(&bed, "pjdfstest");
@@ -67,7 +70,7 @@ fn pjdfstest() {
     let main = run(&bed, &name, false);
     let remounting = run(&bed, &name, true);
 
-    let expected = expected(config.kind);
+    let expected = expected(config.kind, version);
     let new: Vec<_> = main
         .failed
         .union(&remounting.failed)
@@ -78,9 +81,10 @@ fn pjdfstest() {
         .filter(|t| main.passed.contains(**t))
         .collect();
     eprintln!(
-        "pjdfstest on {:?}: {} passed, failed: {:?}",
+        "{test} on {:?}: {} passed, {} skipped, failed: {:?}",
         config.kind,
         main.passed.len(),
+        main.skipped.len(),
         main.failed
     );
     assert!(new.is_empty(), "new failures: {new:#?}");
@@ -90,7 +94,9 @@ fn pjdfstest() {
     );
     // Nothing may drop out unseen.
     assert_eq!((main.total(), remounting.total()), (TESTS, REMOUNTING));
-    let skipped = |t: &&String| !(t.contains("::erofs_") || t.starts_with("posix_fallocate::"));
+    let allocates = version >= Version::V4_2;
+    let skipped =
+        |t: &&String| !(t.contains("::erofs_") || t.starts_with("posix_fallocate::") && !allocates);
     let odd: Vec<_> = main
         .skipped
         .iter()
@@ -105,10 +111,13 @@ fn pjdfstest() {
 }
 
 fn run(bed: &Bed, name: &str, remount: bool) -> Results {
-    let config = CONFIG.replace(
+    let mut config = CONFIG.replace(
         "allow_remount = false",
         &format!("allow_remount = {remount}"),
     );
+    if bed.version >= Version::V4_2 {
+        config = config.replace("[features]", "[features]\nposix_fallocate = {}");
+    }
     let filter = if remount { "erofs" } else { "" };
     let script = format!(
         "mkdir -p /tmp/second; rm -rf /mnt/nfs/w; mkdir -m 777 /mnt/nfs/w; cat >/tmp/pjdfstest.toml <<'E'\n{config}\nE
@@ -136,28 +145,41 @@ fn run(bed: &Bed, name: &str, remount: bool) -> Results {
     results
 }
 
-fn expected(kind: Kind) -> BTreeSet<&'static str> {
+fn expected(kind: Kind, version: Version) -> BTreeSet<&'static str> {
     let own = format!("{kind:?}").to_lowercase();
-    let lines = EXPECTED
+    let mut tests = BTreeSet::new();
+    for line in EXPECTED
         .lines()
-        .filter(|l| !l.starts_with('#'))
-        .filter_map(|l| l.split_once(' '));
-    lines
-        .filter(|(server, _)| *server == "all" || *server == own)
-        .map(|(_, test)| test.trim())
-        .collect()
+        .filter(|l| !l.starts_with('#') && !l.is_empty())
+    {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [server, versions, test] = words[..] else {
+            panic!("tests/pjdfstest/expected: not SERVER VERSIONS TEST: {line}")
+        };
+        let here = versions == "all" || versions.split(',').any(|v| v == version.name());
+        if here && (server == "all" || server == own) {
+            tests.insert(test);
+        }
+    }
+    tests
 }
 
+by_version! { fsx: fsx_v3 V3 default, fsx_v4_0 V4_0 soak, fsx_v4_1 V4_1 default, fsx_v4_2 V4_2 default }
+
 /// Random reads, writes, mmaps, truncates and reopens against a model, over several seeds and transfer sizes.
-#[test]
-fn fsx() {
-    if !need::have("fsx", &[&[Need::CargoTool("fsx")]]) {
+fn fsx(test: &str, version: Version) {
+    if !need::have(test, &[&[Need::CargoTool("fsx")]]) {
         return;
     }
-    let Some(bed) = bed("fsx", &Config::default()) else {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
     let name = place(&bed, "fsx");
+    // Hole punching and posix_fallocate came with 4.2.
+    let config = match version {
+        Version::V4_2 => format!("{FSX_CONFIG}punch_hole = 1\nposix_fallocate = 1\n"),
+        _ => FSX_CONFIG.to_owned(),
+    };
     let seeds = number("RINGNFS_FSX_SEEDS", if soak() { 12 } else { 3 });
     let ops = number("RINGNFS_FSX_OPS", if soak() { 40_000 } else { 3_000 });
     for (options, seeds) in [
@@ -168,13 +190,13 @@ fn fsx() {
         for seed in seeds {
             let start = Instant::now();
             let script = format!(
-                "cat >/tmp/fsx.toml <<'E'\n{FSX_CONFIG}\nE
+                "cat >/tmp/fsx.toml <<'E'\n{config}\nE
                  $RIG/{name} -f /tmp/fsx.toml -N {ops} -S {seed} -P /tmp /mnt/nfs/fsx.{seed} >/tmp/fsx.out 2>&1 ||
                      {{ tail -40 /tmp/fsx.out; exit 1; }}"
             );
             bed.guest.ok(120 + ops / 20, &script);
             eprintln!(
-                "fsx seed {seed} {options}: {ops} operations, {:.1} s",
+                "{test} seed {seed} {options}: {ops} operations, {:.1} s",
                 start.elapsed().as_secs_f64()
             );
         }
@@ -199,7 +221,8 @@ fn output_is_understood() {
         "{r:?}"
     );
     assert!(
-        expected(Kind::Ganesha).contains("utimensat::follow_symlink")
-            && expected(Kind::Knfsd).len() == 2
+        expected(Kind::Ganesha, Version::V3).contains("utimensat::follow_symlink")
+            && expected(Kind::Knfsd, Version::V3).len() == 2
+            && !expected(Kind::Knfsd, Version::V4_2).contains("utimensat::y2038")
     );
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use tests::need::{self, Need, number, soak};
 use tests::server::Config;
 use tests::uml::{Boot, Guest};
+use tests::version::Version;
 
 use crate::kernel::bed;
 
@@ -171,10 +172,11 @@ impl Work {
     }
 }
 
+by_version! { undisturbed: undisturbed_v3 V3 default, undisturbed_v4_0 V4_0 soak, undisturbed_v4_1 V4_1 soak, undisturbed_v4_2 V4_2 default }
+
 /// Each workload once, undisturbed.
-#[test]
-fn undisturbed() {
-    let Some(bed) = bed("real_work::undisturbed", &Config::default()) else {
+fn undisturbed(test: &str, version: Version) {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
     bed.mount("");
@@ -194,10 +196,11 @@ fn undisturbed() {
 /// Crates without dependencies of their own that this workspace uses, so that their sources are on this machine.
 const CRATES: [&str; 3] = ["arrayvec", "siphasher", "strsim"];
 
+by_version! { build_rust_crates: build_rust_crates_v3 V3 default, build_rust_crates_v4_0 V4_0 soak, build_rust_crates_v4_1 V4_1 soak, build_rust_crates_v4_2 V4_2 soak }
+
 /// Unpacks and builds Rust crates on the mount, with this machine's compiler in the guest, and runs the result.
-#[test]
-fn build_rust_crates() {
-    let Some(bed) = bed("real_work::build_rust_crates", &Config::default()) else {
+fn build_rust_crates(test: &str, version: Version) {
+    let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
     let Some(crates) = CRATES
@@ -205,10 +208,7 @@ fn build_rust_crates() {
         .map(|name| cached_crate(name))
         .collect::<Option<Vec<_>>>()
     else {
-        return need::not_run(
-            "real_work::build_rust_crates",
-            "the sources of its crates in cargo's cache",
-        );
+        return need::not_run(test, "the sources of its crates in cargo's cache");
     };
     let sysroot = Command::new("rustc")
         .args(["--print", "sysroot"])
@@ -224,7 +224,7 @@ fn build_rust_crates() {
             ..Boot::default()
         },
     );
-    guest.ok(60, &bed.server.target.mount3("/mnt/nfs", ""));
+    bed.mount_on(&guest, "");
     let mut script = format!(
         "export PATH={}/bin:$PATH CARGO_HOME=/tmp/cargo\n",
         sysroot.trim()

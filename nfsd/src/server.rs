@@ -46,6 +46,8 @@ pub struct Shared {
     pub names: Names,
     /// Server-side groups (`manage_gids`).
     pub groups: Option<Groups>,
+    /// What NFSv4 clients hold.
+    pub state: State,
     /// Owners as NFSv4 writes them.
     pub idmap: Idmap,
     /// Duplicate request cache.
@@ -54,8 +56,6 @@ pub struct Shared {
     pub grace: Grace,
     /// What must be known after a restart.
     pub recovery: RecoveryStore,
-    /// NFSv4 clients and what they hold.
-    pub state: State,
     /// Most bytes of one READ or WRITE.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.

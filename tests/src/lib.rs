@@ -13,3 +13,4 @@ pub mod need;
 pub mod netns;
 pub mod server;
 pub mod uml;
+pub mod version;

@@ -65,23 +65,31 @@ pub fn have(test: &str, needs: &[&[Need]]) -> bool {
     false
 }
 
+/// Says loudly that `test` was left out of this run on purpose; never a failure.
+pub fn not_chosen(test: &str, why: &str) {
+    let _ = note(&format!("NOT RUN: {test}: {why}\n"));
+}
+
 /// Says loudly that `test` did not run and why.
 ///
 /// # Panics
 /// If `RINGNFS_REQUIRE_TOOLS` is `1`.
 pub fn not_run(test: &str, why: &str) {
     let line = format!("NOT RUN: {test} needs {why}\n");
-    // print! and eprintln! are captured by the test harness for tests that pass; the file descriptor is not.
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    let file = target_dir().join("tmp/not-run");
-    let _ = std::fs::create_dir_all(target_dir().join("tmp"));
-    if let Ok(mut f) = OpenOptions::new().create(true).append(true).open(file) {
-        let _ = f.write_all(line.as_bytes());
-    }
+    let _ = note(&line);
     assert!(
         std::env::var("RINGNFS_REQUIRE_TOOLS").as_deref() != Ok("1"),
         "{line}"
     );
+}
+
+fn note(line: &str) -> std::io::Result<()> {
+    // print! and eprintln! are captured by the test harness for tests that pass; the file descriptor is not.
+    std::io::stderr().write_all(line.as_bytes())?;
+    std::fs::create_dir_all(target_dir().join("tmp"))?;
+    let file = target_dir().join("tmp/not-run");
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    file.write_all(line.as_bytes())
 }
 
 /// Where a cargo-installed tool is: `target/tools/bin` first, then PATH.

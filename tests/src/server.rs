@@ -13,6 +13,7 @@ use crate::image::{self, Fs, Image};
 use crate::need::{self, GANESHA, KNFSD, Need};
 use crate::netns::{HOST, HOST6, Rig, first_child, kill, tail, target_dir};
 use crate::uml::{Boot, Guest};
+use crate::version::Version;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,12 @@ impl Kind {
             Ok("knfsd") => Kind::Knfsd,
             Ok(other) => panic!("RINGNFS_SERVER={other}: not one of ringnfs, ganesha, knfsd"),
         }
+    }
+
+    /// True if it speaks `version`. While ringnfs has no NFSv4, `RINGNFS_V4=1` runs the tests against it all the same.
+    pub fn speaks(self, version: Version) -> bool {
+        let trying = || std::env::var("RINGNFS_V4").as_deref() == Ok("1");
+        self != Kind::Ringnfs || !version.is_v4() || trying()
     }
 
     /// What it needs from the machine besides what every guest test needs.
@@ -99,6 +106,8 @@ pub struct Target {
     pub host6: Option<String>,
     /// Path of the export in a v3 mount.
     pub export: String,
+    /// Path of the export below the pseudo root, in a v4 mount.
+    pub export4: String,
     /// TCP port of NFS.
     pub port: u16,
     /// TCP port of MOUNT.
@@ -133,6 +142,7 @@ impl Server {
             Kind::Ringnfs => Target {
                 host: HOST.into(),
                 host6: Some(HOST6.into()),
+                export4: export.clone(),
                 export,
                 port: PORT,
                 mountport: PORT,
@@ -141,6 +151,7 @@ impl Server {
                 host: HOST.into(),
                 host6: None,
                 export: "/export".into(),
+                export4: "/export".into(),
                 port: PORT,
                 mountport: 20048,
             },
@@ -148,6 +159,8 @@ impl Server {
                 host: format!("10.99.0.{KNFSD_ADDR}"),
                 host6: Some(format!("fd99::{KNFSD_ADDR:x}")),
                 export: "/mnt/export".into(),
+                // The root of its guest is hostfs, which cannot be exported, so the export itself is the pseudo root.
+                export4: "/".into(),
                 port: PORT,
                 mountport: 20048,
             },
@@ -376,18 +389,30 @@ impl Drop for Server {
 }
 
 impl Target {
-    /// The command that mounts it with v3 at `dir` in a guest, with extra comma-separated options (may be empty).
-    /// NLM is not asked for (`nolock`), neither is a portmapper.
-    pub fn mount3(&self, dir: &str, options: &str) -> String {
+    /// The command that mounts it with `version` at `dir` in a guest, with extra comma-separated options (may be
+    /// empty). On v3 NLM is not asked for (`nolock`), neither is a portmapper.
+    pub fn mount(&self, version: Version, dir: &str, options: &str) -> String {
         let ipv6 = options.split(',').any(|o| o == "proto=tcp6");
-        let (host, proto) = match &self.host6 {
-            Some(v6) if ipv6 => (format!("[{v6}]"), "mountproto=tcp6"),
-            _ => (self.host.clone(), "proto=tcp,mountproto=tcp"),
+        let (host, ipv6) = match &self.host6 {
+            Some(v6) if ipv6 => (format!("[{v6}]"), true),
+            _ => (self.host.clone(), false),
         };
-        let (port, mountport, export) = (self.port, self.mountport, &self.export);
-        let base = format!("vers=3,{proto},port={port},mountport={mountport},nolock,hard,timeo=50");
-        let comma = if options.is_empty() { "" } else { "," };
-        format!("mkdir -p {dir} && mount -t nfs -o {base}{comma}{options} {host}:{export} {dir}")
+        let (port, mountport) = (self.port, self.mountport);
+        let mut all = format!("vers={version},port={port},hard,timeo=50");
+        if !ipv6 {
+            all += ",proto=tcp";
+        }
+        let export = if version.is_v4() {
+            &self.export4
+        } else {
+            let mountproto = if ipv6 { "tcp6" } else { "tcp" };
+            all += &format!(",mountproto={mountproto},mountport={mountport},nolock");
+            &self.export
+        };
+        if !options.is_empty() {
+            all = format!("{all},{options}");
+        }
+        format!("mkdir -p {dir} && mount -t nfs -o {all} {host}:{export} {dir}")
     }
 }
 
@@ -466,16 +491,20 @@ modprobe @FS@ || true
 mount -t @FS@ -o noatime /dev/ubda /mnt/export
 rmdir /mnt/export/lost+found 2>/dev/null || true
 chmod 1777 /mnt/export
-echo '/mnt/export *(@OPTIONS@,no_subtree_check,fsid=7,sync)' >/tmp/exports
+echo '/mnt/export *(@OPTIONS@,no_subtree_check,fsid=0,sync)' >/tmp/exports
 mount --bind /tmp/exports /etc/exports
 # Debian's file sets manage-gids, which ignores the client's groups.
 : >/tmp/nfs.conf; [ ! -e /etc/nfs.conf ] || mount --bind /tmp/nfs.conf /etc/nfs.conf
 modprobe nfsd; mount -t nfsd nfsd /proc/fs/nfsd; mount -t rpc_pipefs sunrpc /var/lib/nfs/rpc_pipefs
 rpcbind -w; rpc.statd --no-notify
 echo 10 >/proc/fs/nfsd/nfsv4leasetime; echo 10 >/proc/fs/nfsd/nfsv4gracetime
+# While lockd has its own grace period, 50 s otherwise, no version gets a lock.
+modprobe lockd; printf 1 >/sys/module/lockd/parameters/nlm_grace_period
 exportfs -ra
 rpc.mountd -p 20048
 rpc.nfsd 4
+# Its guest's root forgets everything with its power, so nobody could reclaim anything.
+echo Y >/proc/fs/nfsd/v4_end_grace
 "#;
 
 const GANESHA_CONF: &str = r#"

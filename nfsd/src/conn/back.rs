@@ -54,7 +54,7 @@ pub struct BackConn(Arc<Identity>);
 
 impl BackConn {
     /// Of a connection to `peer` that `worker` serves or is about to.
-    pub(super) fn new(worker: Arc<Remote>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(worker: Arc<Remote>, peer: SocketAddr) -> Self {
         BackConn(Arc::new(Identity {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer,

@@ -2,7 +2,7 @@
 //! 9.6.3.4.3).
 
 use crate::nfs4::recovery::{Class, ClientKey, ClientRecord, StoreError};
-use crate::nfs4::state::client::{Client, Principal};
+use crate::nfs4::state::client::Client;
 use crate::nfs4::status::Nfsstat4;
 use crate::server::Shared;
 
@@ -11,16 +11,8 @@ pub(super) fn key(client: &Client) -> Option<ClientKey> {
     ClientKey::new(Class::of(client.minor), &client.owner)
 }
 
-/// Who made the record.
-pub(super) fn principal(client: &Client) -> String {
-    match client.principal {
-        Principal::Nobody => "none".to_owned(),
-        Principal::Sys(uid) => format!("sys:{uid}"),
-    }
-}
-
 fn record(client: &Client) -> ClientRecord {
-    let principal = principal(client);
+    let principal = client.principal.to_string();
     ClientRecord::new(client.verifier, &principal, Some(client.address))
 }
 

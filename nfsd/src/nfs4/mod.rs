@@ -17,6 +17,9 @@ mod walk;
 
 use crate::xdr::xdr_enum;
 
+#[cfg(test)]
+mod tests;
+
 /// Version number.
 pub const NFS_V4: u32 = 4;
 /// Highest minor version served.

@@ -42,7 +42,7 @@ impl Compound<'_> {
     /// `NO_GRACE`, `RECLAIM_BAD`.
     pub fn may_reclaim(&self, client: &Client) -> Result<Reclaim, Nfsstat4> {
         let key = durable::key(client).ok_or(Nfsstat4::ReclaimBad)?;
-        let principal = durable::principal(client);
+        let principal = client.principal.to_string();
         let grace = &self.cx.server.grace;
         let allowed = grace.may_reclaim(&key, &principal, exec::now());
         allowed.map_err(|refused| match refused {

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::outq::OutQueue;
 use crate::rpc::{LAST_FRAGMENT, Reply};
 use crate::session::PATIENCE;
-use crate::work::Job;
+use crate::work::Work;
 
 const BUFFER: usize = 256 << 10;
 const SLOT_BITS: u32 = 10;
@@ -94,7 +94,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Conn {
     stream: TcpStream,
-    job: Job,
+    job: Box<dyn Work>,
     out: OutQueue,
     slots: Vec<Slot>,
     in_flight: usize,
@@ -115,20 +115,25 @@ fn broken(what: impl Into<String>) -> io::Error {
 
 impl Conn {
     /// Connects; `depth` calls (at most 1,024) will be in flight.
-    pub fn open(addr: SocketAddr, depth: usize, job: Job) -> io::Result<Conn> {
+    pub fn open(addr: SocketAddr, depth: usize, job: Box<dyn Work>) -> io::Result<Conn> {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Conn::over(stream, depth, job))
+    }
+
+    /// Goes on with a connection that was set up before.
+    pub fn over(stream: TcpStream, depth: usize, job: Box<dyn Work>) -> Conn {
         assert!(
             depth <= 1 << SLOT_BITS,
             "depth {depth} is above {}",
             1 << SLOT_BITS
         );
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         let buf = vec![0; BUFFER.max(job.head() + 4)];
         // Clients do not share transaction ids: a duplicate request cache must not take one
         // connection's call for another's.
         let base = CONNECTIONS.fetch_add(1, Ordering::Relaxed) << 24;
-        Ok(Conn {
+        Conn {
             stream,
             job,
             out: OutQueue::default(),
@@ -145,7 +150,7 @@ impl Conn {
             last: false,
             record: 0,
             answered: None,
-        })
+        }
     }
 
     /// The socket.

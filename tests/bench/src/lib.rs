@@ -1,6 +1,6 @@
-//! Benchmark of ringnfs and its peers: a pipelined raw-TCP NFSv3 load generator that costs the client little,
+//! Benchmark of ringnfs and its peers: a pipelined raw-TCP NFS load generator that costs the client little,
 //! so that two cores shared with the server still measure the server. It shares no code with the server crates:
-//! every call and every check is written here from RFC 5531 and RFC 1813.
+//! every call and every check is written here from RFC 5531, RFC 1813 and RFC 8881.
 
 pub mod conn;
 pub mod cpu;
@@ -12,4 +12,5 @@ pub mod rows;
 pub mod rpc;
 pub mod servers;
 pub mod session;
+pub mod v4;
 pub mod work;

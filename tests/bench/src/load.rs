@@ -13,8 +13,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::conn::{Clock, Conn, Tally};
 use crate::cpu::{ServerCpu, client_ns, machine_ns};
-use crate::rows::{FILE_SIZE, Row};
+use crate::rows::{FILE_SIZE, Kind, Row};
 use crate::session::PATIENCE;
+use crate::v4::Job4;
 use crate::work::{Job, Targets, WRITTEN};
 
 /// How to run a row.
@@ -58,12 +59,15 @@ pub struct Measure {
 }
 
 /// Runs `row`.
+///
+/// # Errors
+/// `Unsupported` if the server refuses what the row needs, before anything is measured.
 pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
     let block = vec![WRITTEN; FILE_SIZE as usize];
     let threads = plan.threads.clamp(1, row.conns);
     let mut groups: Vec<Vec<Conn>> = (0..threads).map(|_| Vec::new()).collect();
     for i in 0..row.conns {
-        groups[i % threads].push(Conn::open(plan.addr, row.depth, Job::new(row, targets, i))?);
+        groups[i % threads].push(connect(row, targets, plan.addr, i)?);
     }
     let alone = plan.one_core && row.conns * row.depth == 1;
     let one_core = if alone {
@@ -102,6 +106,15 @@ pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
         }
         Ok(measure(row, plan, tally, &before, &after))
     })
+}
+
+/// Connection number `i`, ready for its first call.
+fn connect(row: Row, targets: &Targets, addr: SocketAddr, i: usize) -> io::Result<Conn> {
+    if let Kind::V4(op) = row.kind {
+        let (stream, job) = Job4::connect(row, op, targets, addr, i)?;
+        return Ok(Conn::over(stream, row.depth, Box::new(job)));
+    }
+    Conn::open(addr, row.depth, Box::new(Job::new(row, targets, i)))
 }
 
 struct Sample {

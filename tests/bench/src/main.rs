@@ -13,7 +13,7 @@ use bench::rows::{self, ROWS, Row};
 use bench::servers::{self, Places, SERVERS, Server};
 use clap::Parser;
 
-/// Benchmark of NFSv3 servers over raw TCP.
+/// Benchmark of NFSv3 and NFSv4.1 servers over raw TCP.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rows to run, by name or by the start of names (default: all).
@@ -124,7 +124,14 @@ impl Run {
         let mut outcome = Ok(());
         for row in &self.rows {
             eprint!(" {}", row.id);
-            outcome = load::run(*row, &running.targets, &plan).and_then(|mut measure| {
+            let measured = match load::run(*row, &running.targets, &plan) {
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+                    self.report.refuse(*row, server.id, e.to_string());
+                    continue;
+                }
+                other => other,
+            };
+            outcome = measured.and_then(|mut measure| {
                 let real = running.targets.real;
                 if let (true, Err(e)) = (real, servers::verify(&self.places.export, row.kind)) {
                     measure.errors += 1;

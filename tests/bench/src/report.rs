@@ -40,6 +40,8 @@ impl Cell {
 pub struct Report {
     /// Cells, in the order of measuring.
     pub cells: Vec<Cell>,
+    /// Rows that a server refused, and why.
+    pub refused: Vec<(Row, &'static str, String)>,
     /// Servers that did not run, and why.
     pub not_run: Vec<(&'static str, String)>,
 }
@@ -74,6 +76,17 @@ impl Report {
                 server,
                 runs: vec![measure],
             }),
+        }
+    }
+
+    /// Notes that `server` refused what `row` asks; it is in the table, without a number.
+    pub fn refuse(&mut self, row: Row, server: &'static str, why: String) {
+        if !self
+            .refused
+            .iter()
+            .any(|(r, s, _)| r.id == row.id && *s == server)
+        {
+            self.refused.push((row, server, why));
         }
     }
 
@@ -112,9 +125,10 @@ impl Report {
             "/floor"
         );
         let mut rows: Vec<Row> = Vec::new();
-        for cell in &self.cells {
-            if !rows.iter().any(|row| row.id == cell.row.id) {
-                rows.push(cell.row);
+        let refused = self.refused.iter().map(|(row, ..)| row);
+        for row in self.cells.iter().map(|cell| &cell.row).chain(refused) {
+            if !rows.iter().any(|known| known.id == row.id) {
+                rows.push(*row);
             }
         }
         for row in rows {
@@ -159,6 +173,11 @@ impl Report {
             if m.errors > 0 {
                 let _ = writeln!(text, "    ^ {} ERRORS: {}", m.errors, m.samples.join("; "));
             }
+            title.clear();
+            load.clear();
+        }
+        for (_, server, why) in self.refused.iter().filter(|(r, ..)| r.id == row.id) {
+            let _ = writeln!(text, "{title:<27} {load:>7} {server:<11} {:>9} {why}", "-");
             title.clear();
             load.clear();
         }
@@ -249,7 +268,12 @@ impl Report {
             .iter()
             .map(|(server, why)| json!({ "server": server, "why": why }))
             .collect();
-        json!({ "results": cells, "goals": goals, "not_measured": not_run })
+        let refused: Vec<Value> = self
+            .refused
+            .iter()
+            .map(|(row, server, why)| json!({ "row": row.id, "server": server, "why": why }))
+            .collect();
+        json!({ "results": cells, "refused": refused, "goals": goals, "not_measured": not_run })
     }
 }
 

@@ -22,6 +22,29 @@ pub enum Kind {
     },
     /// READDIRPLUS of a whole directory of [`LISTED`] files.
     Readdirplus,
+    /// Something of NFSv4.1.
+    V4(Op4),
+}
+
+/// What an NFSv4.1 row asks of the server. Every compound starts with SEQUENCE and PUTFH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op4 {
+    /// GETATTR of a random file.
+    Getattr,
+    /// LOOKUP of a random name, GETFH, GETATTR.
+    Lookup,
+    /// READ of a random file that is open, at a random place.
+    Read,
+    /// WRITE of a random file that is open, at a random place, with this `stable_how4`.
+    Write(u32),
+    /// OPEN of a file that is there, GETFH, GETATTR; then its CLOSE.
+    OpenClose,
+    /// OPEN that creates, GETFH, GETATTR; then CLOSE; then REMOVE. Each compound counts as one operation.
+    CreateRemove,
+    /// LOCK of a range that nobody else wants; then its LOCKU.
+    LockUnlock,
+    /// READDIR of a whole directory of [`LISTED`] files with attributes and handles.
+    Readdir,
 }
 
 /// Files in the listed directory; with `.` and `..` a reply carries 66 entries.
@@ -78,7 +101,7 @@ pub struct Row {
 }
 
 impl Row {
-    const fn new(
+    pub(crate) const fn new(
         id: &'static str,
         title: &'static str,
         kind: Kind,
@@ -197,6 +220,94 @@ pub const ROWS: &[Row] = &[
         (8, 16),
         0,
         &[(Metric::Ops, Against::Row("nconnect-1"), 1.0)],
+    ),
+    Row::new(
+        "v4-getattr-1x1",
+        "4.1 GETATTR",
+        Kind::V4(Op4::Getattr),
+        (1, 1),
+        0,
+        ROUND_TRIP,
+    ),
+    Row::new(
+        "v4-getattr",
+        "4.1 GETATTR",
+        Kind::V4(Op4::Getattr),
+        (8, 16),
+        0,
+        CHEAP_CALL,
+    ),
+    Row::new(
+        "v4-lookup",
+        "4.1 LOOKUP+GETFH+GETATTR",
+        Kind::V4(Op4::Lookup),
+        (8, 16),
+        0,
+        CHEAP_CALL,
+    ),
+    Row::new(
+        "v4-read-4k",
+        "4.1 READ 4 KiB cached",
+        Kind::V4(Op4::Read),
+        (8, 16),
+        4096,
+        &[(Metric::Ops, GANESHA, 8.0)],
+    ),
+    Row::new(
+        "v4-read-1m",
+        "4.1 READ 1 MiB cached",
+        Kind::V4(Op4::Read),
+        (1, 4),
+        1 << 20,
+        &[(Metric::Ops, FLOOR, 0.85)],
+    ),
+    Row::new(
+        "v4-write-4k",
+        "4.1 WRITE 4 KiB UNSTABLE",
+        Kind::V4(Op4::Write(UNSTABLE)),
+        (8, 16),
+        4096,
+        &[(Metric::Ops, GANESHA, 5.0)],
+    ),
+    Row::new(
+        "v4-write-1m",
+        "4.1 WRITE 1 MiB UNSTABLE",
+        Kind::V4(Op4::Write(UNSTABLE)),
+        (1, 4),
+        1 << 20,
+        &[(Metric::Ops, GANESHA, 1.5)],
+    ),
+    Row::new(
+        "v4-open",
+        "4.1 OPEN, CLOSE",
+        Kind::V4(Op4::OpenClose),
+        (8, 16),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "v4-create",
+        "4.1 create, CLOSE, REMOVE",
+        Kind::V4(Op4::CreateRemove),
+        (8, 8),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "v4-lock",
+        "4.1 LOCK, LOCKU",
+        Kind::V4(Op4::LockUnlock),
+        (8, 16),
+        0,
+        NAMES,
+    ),
+    Row::new(
+        "v4-readdir",
+        "4.1 READDIR 64 entries",
+        Kind::V4(Op4::Readdir),
+        (2, 4),
+        0,
+        NAMES,
     ),
 ];
 

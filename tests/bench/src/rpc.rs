@@ -35,11 +35,16 @@ pub struct Call {
 impl Call {
     /// A call of `proc` in version 3 of `prog`.
     pub fn new(prog: u32, proc: u32) -> Call {
+        Call::version(prog, 3, proc)
+    }
+
+    /// A call of `proc` in version `vers` of `prog`.
+    pub fn version(prog: u32, vers: u32, proc: u32) -> Call {
         let mut call = Call {
             bytes: Vec::with_capacity(192),
             payload: 0,
         };
-        for word in [0, 0, 0, 2, prog, 3, proc] {
+        for word in [0, 0, 0, 2, prog, vers, proc] {
             call.put(word);
         }
         // AUTH_SYS (RFC 5531 appendix A): stamp, machine name, uid, gid, no further groups.
@@ -82,6 +87,19 @@ impl Call {
         self.bytes.extend_from_slice(data);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         self.mark();
+        self
+    }
+
+    /// Appends bytes of a fixed length, a multiple of 4.
+    pub fn fixed(mut self, data: &[u8]) -> Call {
+        self.bytes.extend_from_slice(data);
+        self.mark();
+        self
+    }
+
+    /// Overwrites the word at byte `at`.
+    pub fn patch(mut self, at: usize, word: u32) -> Call {
+        self.bytes[at..at + 4].copy_from_slice(&word.to_be_bytes());
         self
     }
 
@@ -132,6 +150,13 @@ impl<'a> Reply<'a> {
     pub fn skip(&mut self, len: usize) -> Option<()> {
         self.bytes = self.bytes.get(len..)?;
         Some(())
+    }
+
+    /// The next `N` bytes, a multiple of 4.
+    pub fn fixed<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (data, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(data)
     }
 
     /// A variable-length opaque of at most `max` bytes.

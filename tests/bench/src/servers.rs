@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rows::{FILE_SIZE, FILES, Kind, LISTED};
+use crate::rows::{FILE_SIZE, FILES, Kind, LISTED, Op4};
 use crate::session::{Handle, Session};
 use crate::work::{STAMP, Targets, WRITTEN, file_name};
 
@@ -43,6 +43,8 @@ pub struct Server {
     command: fn(&Places) -> io::Result<Command>,
     /// What it calls the exported directory; `None` for that directory's own path.
     export: Option<&'static str>,
+    /// The same below the NFSv4 pseudo root; `Some("")` for that directory's own path, `None` without version 4.
+    export4: Option<&'static str>,
     /// Where the directory is below what is mounted.
     below: Option<&'static str>,
     real: bool,
@@ -65,6 +67,7 @@ pub const SERVERS: &[Server] = &[
     ),
     Server {
         mount_port: GANESHA_MOUNT_PORT,
+        export4: Some("/export"),
         ..Server::new(
             "ganesha",
             "nfs-ganesha, FSAL VFS (Debian)",
@@ -74,30 +77,39 @@ pub const SERVERS: &[Server] = &[
             true,
         )
     },
-    Server::new(
-        "ring",
-        "ringnfs, io_policy = ring",
-        20_491,
-        ring,
-        None,
-        true,
-    ),
-    Server::new(
-        "adaptive",
-        "ringnfs, io_policy = adaptive",
-        20_492,
-        adaptive,
-        None,
-        true,
-    ),
-    Server::new(
-        "async",
-        "ringnfs, io_policy = adaptive, the export async: names are not on stable storage before the reply, as with ganesha",
-        20_495,
-        asynchronous,
-        None,
-        true,
-    ),
+    Server {
+        export4: Some(""),
+        ..Server::new(
+            "ring",
+            "ringnfs, io_policy = ring",
+            20_491,
+            ring,
+            None,
+            true,
+        )
+    },
+    Server {
+        export4: Some(""),
+        ..Server::new(
+            "adaptive",
+            "ringnfs, io_policy = adaptive",
+            20_492,
+            adaptive,
+            None,
+            true,
+        )
+    },
+    Server {
+        export4: Some(""),
+        ..Server::new(
+            "async",
+            "ringnfs, io_policy = adaptive, the export async: names are not on stable storage before the reply, as with ganesha",
+            20_495,
+            asynchronous,
+            None,
+            true,
+        )
+    },
     Server::new(
         "nfs3_server",
         "mirror of cargo-nfs3-server on nfs3_server (crates.io); it answers FILE_SYNC without a sync",
@@ -141,12 +153,12 @@ fn ganesha(places: &Places) -> io::Result<Command> {
     fs::write(
         &config,
         format!(
-            "NFS_CORE_PARAM {{ NFS_Port = {GANESHA_PORT}; MNT_Port = {GANESHA_MOUNT_PORT}; Protocols = 3;\n\
+            "NFS_CORE_PARAM {{ NFS_Port = {GANESHA_PORT}; MNT_Port = {GANESHA_MOUNT_PORT}; Protocols = 3, 4;\n\
              \x20 Enable_RQUOTA = false; Enable_NLM = false; fsid_device = true; }}\n\
-             NFSv4 {{ Grace_Period = 5; Lease_Lifetime = 20; RecoveryBackend = fs; }}\n\
+             NFSv4 {{ Graceless = true; Lease_Lifetime = 20; RecoveryBackend = fs; Delegations = false; }}\n\
              MDCACHE {{ Entries_HWMark = 100000; }}\n\
              EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash;\n\
-             \x20 SecType = sys; Protocols = 3; Transports = TCP; FSAL {{ Name = VFS; }} }}\n\
+             \x20 SecType = sys; Protocols = 3, 4; Transports = TCP; FSAL {{ Name = VFS; }} }}\n\
              LOG {{ Default_Log_Level = EVENT; }}\n"
         ),
     )?;
@@ -246,6 +258,7 @@ impl Server {
             mount_port: port,
             command,
             export,
+            export4: None,
             below: None,
             real,
         }
@@ -300,7 +313,20 @@ impl Server {
         if let Some(name) = self.below {
             root = session.lookup(&root, name)?;
         }
-        look_up(&mut session, &root)
+        let mut targets = look_up(&mut session, &root)?;
+        targets.root4 = self.export4.map(|path| {
+            let own = places.export.display().to_string();
+            let path = if path.is_empty() {
+                own
+            } else {
+                path.to_string()
+            };
+            path.split('/')
+                .filter(|name| !name.is_empty())
+                .map(str::to_string)
+                .collect()
+        });
+        Ok(targets)
     }
 }
 
@@ -351,6 +377,7 @@ fn made_up() -> Targets {
         listed: handle.clone(),
         own_dirs: vec![handle.clone(); OWN_DIRS],
         shared_dir: handle,
+        root4: None,
         real: false,
     }
 }
@@ -438,7 +465,7 @@ pub fn settle(export: &Path) -> io::Result<()> {
 /// removed are gone, written data is in a file.
 pub fn verify(export: &Path, kind: Kind) -> io::Result<()> {
     match kind {
-        Kind::CreateRemove { .. } => {
+        Kind::CreateRemove { .. } | Kind::V4(Op4::CreateRemove) => {
             let dirs = (0..OWN_DIRS).map(|i| format!("own-{i}"));
             for dir in dirs.chain(["shared".to_string()]) {
                 let left = fs::read_dir(export.join(&dir))?.count();
@@ -450,7 +477,7 @@ pub fn verify(export: &Path, kind: Kind) -> io::Result<()> {
             }
             Ok(())
         }
-        Kind::Write(_) => {
+        Kind::Write(_) | Kind::V4(Op4::Write(_)) => {
             for i in 0..FILES {
                 let data = fs::read(export.join("write").join(file_name(i)))?;
                 if data.len() as u64 != FILE_SIZE {

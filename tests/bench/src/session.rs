@@ -41,6 +41,11 @@ impl Session {
         })
     }
 
+    /// The socket, for calls of another kind; nothing may be outstanding.
+    pub fn stream(&self) -> io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
     /// Sends one call with `payload` behind it and reads its reply up to the results.
     pub fn call(&mut self, call: &Call, payload: &[u8]) -> io::Result<Reply<'_>> {
         self.xid = self.xid.wrapping_add(1);

@@ -31,8 +31,25 @@ pub struct Targets {
     pub own_dirs: Vec<Handle>,
     /// Directory for CREATE from all connections.
     pub shared_dir: Handle,
+    /// Path of the exported directory below the NFSv4 pseudo root; None for a server that has no version 4.
+    pub root4: Option<Vec<String>>,
     /// Replies are real: contents are checked too, not only the RPC and NFS status.
     pub real: bool,
+}
+
+/// What one connection does, whatever the protocol version.
+pub trait Work: std::fmt::Debug + Send {
+    /// Bytes of a reply's start that [`Work::check`] needs.
+    fn head(&self) -> usize;
+    /// Bytes a reply has at least, over all its fragments.
+    fn least(&self) -> usize;
+    /// Queues the slot's next call.
+    fn ask(&mut self, slot: usize, xid: u32, out: &mut OutQueue);
+    /// Whether the slot must ask once more although time is up: something made is still there.
+    fn unfinished(&self, slot: usize) -> bool;
+    /// Checks the results of the slot's reply; `record` is the length of the whole reply, of which `reply` may be
+    /// the start. What is wrong comes back as text.
+    fn check(&mut self, slot: usize, reply: Reply<'_>, record: usize) -> Result<(), String>;
 }
 
 /// Name of the `i`th file of a directory.
@@ -135,6 +152,8 @@ impl Job {
                         .push(nfs(nfs_proc::REMOVE).opaque(dir).opaque(name.as_bytes()));
                 }
             }
+            // Those connections have their own work, see v4.rs.
+            Kind::V4(_) => {}
             Kind::Readdirplus => {
                 let call = nfs(nfs_proc::READDIRPLUS)
                     .opaque(&targets.listed)
@@ -146,24 +165,6 @@ impl Job {
         job
     }
 
-    /// Bytes of a reply's start that [`Job::check`] needs.
-    pub fn head(&self) -> usize {
-        if self.row.kind == Kind::Readdirplus {
-            2 * MAXCOUNT as usize
-        } else {
-            DATA_HEAD
-        }
-    }
-
-    /// Bytes a reply has at least, over all its fragments.
-    pub fn least(&self) -> usize {
-        if self.row.kind == Kind::Read {
-            self.row.size as usize
-        } else {
-            24
-        }
-    }
-
     fn random(&mut self, below: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -171,98 +172,10 @@ impl Job {
         (self.random >> 11) % below
     }
 
-    /// Queues the slot's next call.
-    pub fn ask(&mut self, slot: usize, xid: u32, out: &mut OutQueue) {
-        let file = if self.calls.len() > 1 {
-            self.random(self.calls.len() as u64) as usize
-        } else {
-            0
-        };
-        let xid = xid.to_be_bytes();
-        if let Kind::CreateRemove { .. } = self.row.kind {
-            let asked = &mut self.asked[slot];
-            let (call, tail) = if asked.created {
-                (&self.removes[slot], 0)
-            } else {
-                (&self.calls[slot], CREATE_TAIL)
-            };
-            let bytes = out.push(call.bytes(), 0);
-            bytes[XID_AT..XID_AT + 4].copy_from_slice(&xid);
-            let end = bytes.len() - tail;
-            // The name is 16 bytes, its last 8 the serial in hexadecimal.
-            hex(asked.serial, &mut bytes[end - 8..end]);
-            return;
-        }
-        let offset = match self.row.kind {
-            Kind::Read | Kind::Write(_) => {
-                self.random(FILE_SIZE / u64::from(self.row.size)) * u64::from(self.row.size)
-            }
-            _ => 0,
-        };
-        self.asked[slot] = Asked {
-            file,
-            offset,
-            ..Asked::default()
-        };
-        let call = &self.calls[file];
-        let bytes = out.push(call.bytes(), call.payload_len());
-        bytes[XID_AT..XID_AT + 4].copy_from_slice(&xid);
-        // Words behind the offset: count in a READ; count, stable_how and data length in a WRITE.
-        let behind = match self.row.kind {
-            Kind::Read => 4,
-            Kind::Write(_) => 12,
-            _ => return,
-        };
-        let end = bytes.len() - behind;
-        bytes[end - 8..end].copy_from_slice(&offset.to_be_bytes());
-    }
-
-    /// Whether the slot must ask once more although time is up: a created file is still there.
-    pub fn unfinished(&self, slot: usize) -> bool {
-        self.asked[slot].created
-    }
-
-    /// Checks the results of the slot's reply; `record` is the length of the whole reply, of which `reply` may be
-    /// the start. What is wrong comes back as text.
-    pub fn check(
-        &mut self,
-        slot: usize,
-        mut reply: Reply<'_>,
-        record: usize,
-    ) -> Result<(), String> {
-        self.replies = self.replies.wrapping_add(1);
-        if self.row.kind == Kind::Null {
-            return Ok(());
-        }
-        let removing = self.asked[slot].created;
-        let status = reply.u32().ok_or("reply cut short")?;
-        if let Kind::CreateRemove { .. } = self.row.kind {
-            let asked = &mut self.asked[slot];
-            asked.created = !asked.created && status == 0;
-            asked.serial = asked.serial.wrapping_add(u32::from(!asked.created));
-        }
-        if status != 0 {
-            let what = if removing {
-                "REMOVE".into()
-            } else {
-                format!("{:?}", self.row.kind)
-            };
-            return Err(format!("{what}: NFS status {status}"));
-        }
-        if !self.real {
-            return Ok(());
-        }
-        match self.contents(slot, reply, record) {
-            Some(true) => Ok(()),
-            Some(false) => Err(format!("{:?}: wrong contents", self.row.kind)),
-            None => Err(format!("{:?}: reply cut short", self.row.kind)),
-        }
-    }
-
     fn contents(&mut self, slot: usize, mut reply: Reply<'_>, record: usize) -> Option<bool> {
         let Asked { file, offset, .. } = self.asked[slot];
         match self.row.kind {
-            Kind::Null | Kind::CreateRemove { .. } => Some(true),
+            Kind::Null | Kind::CreateRemove { .. } | Kind::V4(_) => Some(true),
             Kind::Getattr => {
                 let regular = reply.u32()? == 1;
                 reply.skip(16)?;
@@ -311,6 +224,103 @@ impl Job {
         }
         // Some servers leave out `.` and `..`, which RFC 1813 allows.
         Some(reply.u32()? == 1 && (entries == LISTED || entries == LISTED + 2))
+    }
+}
+
+impl Work for Job {
+    fn head(&self) -> usize {
+        if self.row.kind == Kind::Readdirplus {
+            2 * MAXCOUNT as usize
+        } else {
+            DATA_HEAD
+        }
+    }
+
+    fn least(&self) -> usize {
+        if self.row.kind == Kind::Read {
+            self.row.size as usize
+        } else {
+            24
+        }
+    }
+
+    fn ask(&mut self, slot: usize, xid: u32, out: &mut OutQueue) {
+        let file = if self.calls.len() > 1 {
+            self.random(self.calls.len() as u64) as usize
+        } else {
+            0
+        };
+        let xid = xid.to_be_bytes();
+        if let Kind::CreateRemove { .. } = self.row.kind {
+            let asked = &mut self.asked[slot];
+            let (call, tail) = if asked.created {
+                (&self.removes[slot], 0)
+            } else {
+                (&self.calls[slot], CREATE_TAIL)
+            };
+            let bytes = out.push(call.bytes(), 0);
+            bytes[XID_AT..XID_AT + 4].copy_from_slice(&xid);
+            let end = bytes.len() - tail;
+            // The name is 16 bytes, its last 8 the serial in hexadecimal.
+            hex(asked.serial, &mut bytes[end - 8..end]);
+            return;
+        }
+        let offset = match self.row.kind {
+            Kind::Read | Kind::Write(_) => {
+                self.random(FILE_SIZE / u64::from(self.row.size)) * u64::from(self.row.size)
+            }
+            _ => 0,
+        };
+        self.asked[slot] = Asked {
+            file,
+            offset,
+            ..Asked::default()
+        };
+        let call = &self.calls[file];
+        let bytes = out.push(call.bytes(), call.payload_len());
+        bytes[XID_AT..XID_AT + 4].copy_from_slice(&xid);
+        // Words behind the offset: count in a READ; count, stable_how and data length in a WRITE.
+        let behind = match self.row.kind {
+            Kind::Read => 4,
+            Kind::Write(_) => 12,
+            _ => return,
+        };
+        let end = bytes.len() - behind;
+        bytes[end - 8..end].copy_from_slice(&offset.to_be_bytes());
+    }
+
+    fn unfinished(&self, slot: usize) -> bool {
+        self.asked[slot].created
+    }
+
+    fn check(&mut self, slot: usize, mut reply: Reply<'_>, record: usize) -> Result<(), String> {
+        self.replies = self.replies.wrapping_add(1);
+        if self.row.kind == Kind::Null {
+            return Ok(());
+        }
+        let removing = self.asked[slot].created;
+        let status = reply.u32().ok_or("reply cut short")?;
+        if let Kind::CreateRemove { .. } = self.row.kind {
+            let asked = &mut self.asked[slot];
+            asked.created = !asked.created && status == 0;
+            asked.serial = asked.serial.wrapping_add(u32::from(!asked.created));
+        }
+        if status != 0 {
+            let what = if removing {
+                "REMOVE".into()
+            } else {
+                format!("{:?}", self.row.kind)
+            };
+            return Err(format!("{what}: NFS status {status}"));
+        }
+        if !self.real {
+            return Ok(());
+        }
+        match self.contents(slot, reply, record) {
+            Some(true) => Ok(()),
+            Some(false) => Err(format!("{:?}: wrong contents", self.row.kind)),
+            None => Err(format!("{:?}: reply cut short", self.row.kind)),
+        }
     }
 }
 

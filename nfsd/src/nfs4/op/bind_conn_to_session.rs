@@ -1,5 +1,5 @@
-//! BIND_CONN_TO_SESSION: uses the connection for a session's requests, callbacks or both (RFC 8881
-//! 18.34).
+//! BIND_CONN_TO_SESSION (RFC 8881 18.34): uses the connection for a session's requests, callbacks or
+//! both.
 
 use vfs::exec;
 

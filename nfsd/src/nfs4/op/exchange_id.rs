@@ -87,9 +87,9 @@ xdr_struct! {
         /// As with the machine's credential.
         pub ops: StateProtectOps4,
         /// Hash algorithms of the client.
-        pub hash_algs: ArrayVec<SecOid4<'a>, 16>,
+        pub hash_algs: SecOids4<'a>,
         /// Encryption algorithms of the client.
-        pub encr_algs: ArrayVec<SecOid4<'a>, 16>,
+        pub encr_algs: SecOids4<'a>,
         /// Old secrets remembered.
         pub window: u32,
         /// Handles wanted.
@@ -140,6 +140,41 @@ xdr_union! {
     pub enum StateProtect4R {
         /// Not at all.
         0 => None,
+    }
+}
+
+/// `sec_oid4<>`: algorithms, checked and kept as they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecOids4<'a>(&'a [u8]);
+
+impl SecOids4<'_> {
+    /// Most algorithms accepted from the wire.
+    const MAX: usize = 64;
+    /// No algorithm.
+    pub const NONE: SecOids4<'static> = SecOids4(&[0; 4]);
+}
+
+impl<'a> Decode<'a> for SecOids4<'a> {
+    fn decode(dec: &mut Dec<'a>) -> XdrResult<Self> {
+        let start = dec.rest();
+        for _ in 0..dec.array_len(Self::MAX, 4)? {
+            dec.get::<SecOid4<'_>>()?;
+        }
+        let used = start.len() - dec.remaining();
+        Ok(SecOids4(start.get(..used).unwrap_or_default()))
+    }
+}
+
+impl Encode for SecOids4<'_> {
+    fn encode(&self, enc: &mut Enc<'_>) -> XdrResult<()> {
+        enc.raw(self.0)
+    }
+}
+
+#[cfg(any(test, feature = "samples"))]
+impl<'a> Sample<'a> for SecOids4<'a> {
+    fn sample(_tape: &mut Tape<'a>) -> Self {
+        SecOids4::NONE
     }
 }
 
@@ -285,8 +320,8 @@ mod tests {
         assert_eq!(check(1, &machine), Err(Nfsstat4::Inval));
         let secret = SsvSpParms4 {
             ops,
-            hash_algs: ArrayVec::new(),
-            encr_algs: [SecOid4(b"x")].into_iter().collect(),
+            hash_algs: SecOids4::NONE,
+            encr_algs: SecOids4(b"\0\0\0\x01\0\0\0\x01x\0\0\0"),
             window: 1,
             num_gss_handles: 1,
         };

@@ -32,6 +32,15 @@ impl From<&Identity> for Principal {
     }
 }
 
+impl std::fmt::Display for Principal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("none"),
+            Self::Sys(uid) => write!(f, "sys:{uid}"),
+        }
+    }
+}
+
 bitflags! {
     /// `sr_status_flags` of SEQUENCE (RFC 8881 18.46.3).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -211,7 +211,7 @@ impl Holdings {
     /// # Errors
     /// `BAD_SEQID`; `BAD_STATEID` for an owner that is gone.
     pub fn step(&mut self, owner: OwnerKey, seqid: u32) -> Result<Step, Nfsstat4> {
-        let step = match owner {
+        match owner {
             OwnerKey::Open(key) => {
                 self.stamp += 1;
                 let owner = self.open_owners.get_mut(&key);
@@ -232,8 +232,7 @@ impl Holdings {
                 let owner = self.lock_owners.get(&key);
                 owner.ok_or(Nfsstat4::BadStateid)?.sequence.step(seqid)
             }
-        };
-        step
+        }
     }
 
     /// A request that was the next one is answered.

@@ -129,6 +129,16 @@ impl Session {
         self.slots.any_busy()
     }
 
+    /// As if the reply of no request had been kept.
+    #[cfg(test)]
+    pub(crate) fn forget_replies(&self) {
+        for slot in 0..self.slots.len() {
+            if let Ok(mut slot) = self.slots.get(slot) {
+                slot.forget();
+            }
+        }
+    }
+
     /// How its callbacks are made.
     #[must_use]
     pub fn callback(&self) -> CbTarget {

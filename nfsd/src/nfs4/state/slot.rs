@@ -107,6 +107,11 @@ impl Slot {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) {
+        self.kept = false;
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.busy
     }

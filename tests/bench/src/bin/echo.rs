@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bench::outq::OutQueue;
 use bench::rpc::{LAST_FRAGMENT, nfs_proc};
+use bench::v4::{THIRD_OP_AT, op};
 use rustix::event::{Timespec, epoll};
 use rustix::net::{RecvFlags, recv};
 
@@ -25,7 +26,7 @@ const HANDLE: usize = 4 + 32;
 /// 66 entries: follows, fileid, name of 7, cookie, attributes, handle.
 const LISTING: usize = 66 * (4 + 8 + 12 + 8 + POST_OP_ATTR + 4 + HANDLE);
 
-const MAX_RESULTS: usize = 28 + 4 + POST_OP_ATTR + 8 + LISTING + 8;
+const MAX_RESULTS: usize = 32 << 10;
 static ZEROS: [u8; MAX_RESULTS] = [0; MAX_RESULTS];
 const SHORT_CALL: usize = 1024;
 /// Longest data of a READ.
@@ -44,6 +45,27 @@ fn results_len(proc: u32) -> usize {
         nfs_proc::READDIRPLUS => POST_OP_ATTR + 8 + LISTING + 8,
         _ => return 0,
     }
+}
+
+/// A 4.1 reply up to the body of the operation behind SEQUENCE and PUTFH: status, tag, count, their results, its head.
+const COMPOUND_HEAD: usize = 12 + 8 + 36 + 8 + 8;
+/// GETATTR with its head: bitmap and the attributes a Linux client asks for.
+const GETATTR4: usize = 8 + 12 + 4 + 152;
+const GETFH4: usize = 8 + HANDLE;
+
+/// The same for a compound whose third operation is `third`, with what usually follows it.
+fn results4_len(third: u32) -> usize {
+    COMPOUND_HEAD
+        + match third {
+            op::GETATTR => GETATTR4 - 8,
+            op::LOOKUP => GETFH4 + GETATTR4,
+            op::OPEN => 16 + 20 + 4 + 12 + 4 + GETFH4 + GETATTR4,
+            op::CLOSE | op::LOCK | op::LOCKU | op::WRITE => 16,
+            op::REMOVE => 20,
+            op::READ => 8,
+            op::READDIR => 8 + 64 * (4 + 8 + 12 + GETATTR4 + HANDLE) + 8,
+            _ => 0,
+        }
 }
 
 struct Peer {
@@ -90,21 +112,37 @@ impl Peer {
         if bytes.len() < CALL_HEAD {
             return None;
         }
+        let v4 = bytes[20..24] == [0, 0, 0, 4] && bytes[24..28] == [0, 0, 0, 1];
+        let least = if v4 { THIRD_OP_AT + 4 } else { CALL_HEAD };
+        if bytes.len() < least {
+            return None;
+        }
         let word =
             |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let len = 4 + (word(0) & !LAST_FRAGMENT) as usize;
         // Short calls whole, so that the count of a READ, its last word, can be seen; a WRITE's data is dropped as it comes.
-        let used = if len <= SHORT_CALL { len } else { CALL_HEAD };
+        let used = if len <= SHORT_CALL { len } else { least };
         if bytes.len() < used {
             return None;
         }
         let proc = word(24);
-        let data = if proc == nfs_proc::READ {
+        let third = if v4 { word(THIRD_OP_AT) } else { 0 };
+        let reads = if v4 {
+            third == op::READ
+        } else {
+            proc == nfs_proc::READ
+        };
+        let data = if reads {
             word(used - 4).min(MAX_DATA as u32) as usize
         } else {
             0
         };
-        self.owed = Some((word(4), results_len(proc), data));
+        let results = if v4 {
+            results4_len(third)
+        } else {
+            results_len(proc)
+        };
+        self.owed = Some((word(4), results, data));
         self.skip = len - used;
         Some(used)
     }

@@ -45,7 +45,7 @@ pub fn open(path: &Path) -> File {
 }
 
 /// Makes the next read come from the file system, not from the page cache.
-fn forget(file: &File) {
+pub fn forget(file: &File) {
     file.sync_all().expect("fsync");
     fadvise(file.as_fd(), 0, None, Advice::DontNeed).expect("fadvise");
 }

@@ -1,6 +1,11 @@
 //! What runs inside a guest (or anywhere) on a mounted directory: one process, because a fork is dear there.
 //!
-//!     guest checks DIR [FILTER]          file-system checks, one PASS or FAIL line each
+//!     guest checks DIR VERSION [FILTER]  file-system checks, one PASS or FAIL line each, as far as an NFS VERSION (3,
+//!                                        4.0, 4.1, 4.2) can pass them; `local` is every check
+//!     guest locks FILE STEP...           locks, see locks.rs
+//!     guest torture-prepare DIR SIZES    SIZES: PROCESSES RANGES FILES ROUNDS, see torture.rs
+//!     guest torture DIR CLIENT SIZES
+//!     guest torture-sum DIR SIZES
 //!     guest ledger DIR LOG STOP          acknowledged-record writers until the file STOP exists
 //!     guest audit DIR LOG                every record acknowledged in LOG is in DIR
 //!     guest count DIR LOCK TIMES         adds one to a counter under an O_EXCL lock file, TIMES times
@@ -16,9 +21,13 @@ use std::process::ExitCode;
 
 mod attributes;
 mod data;
+mod extended;
 mod ledger;
 mod load;
+mod locks;
 mod names;
+mod sparse;
+mod torture;
 
 /// A check works in an empty directory of its own and panics if the file system is wrong.
 type Check = (&'static str, fn(&Path));
@@ -27,8 +36,19 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["checks", dir] => checks(Path::new(dir), ""),
-        ["checks", dir, filter] => checks(Path::new(dir), filter),
+        ["checks", dir, version] => checks(Path::new(dir), version, ""),
+        ["checks", dir, version, filter] => checks(Path::new(dir), version, filter),
+        ["locks", file, ref steps @ ..] => locks::run(Path::new(file), steps),
+        ["torture-prepare", dir, ref sizes @ ..] => torture::prepare(Path::new(dir), plan(sizes)),
+        ["torture", dir, client, ref sizes @ ..] => {
+            torture::fight(Path::new(dir), number(client), plan(sizes))
+        }
+        ["torture-one", dir, me, ranges, files, rounds] => torture::one(
+            Path::new(dir),
+            number(me),
+            plan(&["1", ranges, files, rounds]),
+        ),
+        ["torture-sum", dir, ref sizes @ ..] => torture::sum(Path::new(dir), plan(sizes)),
         ["ledger", dir, log, stop] => {
             ledger::write(Path::new(dir), Path::new(log), Path::new(stop))
         }
@@ -50,22 +70,49 @@ fn number(text: &str) -> u64 {
         .unwrap_or_else(|_| panic!("guest: not a number: {text}"))
 }
 
-/// Runs every check whose name contains `filter`, each in a new directory below `dir`.
-fn checks(dir: &Path, filter: &str) -> ExitCode {
+fn plan(sizes: &[&str]) -> torture::Plan {
+    let [processes, ranges, files, rounds] = sizes else {
+        panic!("guest: not PROCESSES RANGES FILES ROUNDS: {sizes:?}")
+    };
+    torture::Plan {
+        processes: number(processes),
+        ranges: number(ranges),
+        files: number(files),
+        rounds: number(rounds),
+    }
+}
+
+/// Tables of checks, each with the oldest NFS version that has what it needs.
+const TABLES: [(&str, &[Check]); 6] = [
+    ("3", data::CHECKS),
+    ("3", names::CHECKS),
+    ("3", attributes::CHECKS),
+    ("4.0", locks::CHECKS),
+    ("4.2", sparse::CHECKS),
+    ("4.2", extended::CHECKS),
+];
+
+/// Runs every check for `version` whose name contains `filter`, each in a new directory below `dir`.
+fn checks(dir: &Path, version: &str, filter: &str) -> ExitCode {
+    assert!(
+        ["3", "4.0", "4.1", "4.2", "local"].contains(&version),
+        "guest: no version {version}"
+    );
     // umask(2) is the process's, and the checks say what they want.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let tables = [data::CHECKS, names::CHECKS, attributes::CHECKS];
-    let (mut passed, mut failed) = (0, 0);
-    for (name, check) in tables
+    // As strings they are in order, `local` last.
+    let tables = TABLES
         .into_iter()
-        .flatten()
-        .filter(|(name, _)| name.contains(filter))
-    {
+        .filter(|(oldest, _)| *oldest <= version)
+        .map(|(_, table)| table);
+    let (mut passed, mut failed) = (0, 0);
+    for (name, check) in tables.flatten().filter(|(name, _)| name.contains(filter)) {
         let own = dir.join(format!("check-{name}"));
         std::fs::create_dir(&own).unwrap_or_else(|e| panic!("guest: mkdir {}: {e}", own.display()));
+        let start = std::time::Instant::now();
         // The panic's message and place are printed by the default hook.
         if std::panic::catch_unwind(|| check(&own)).is_ok() {
-            println!("PASS {name}");
+            println!("PASS {name} ({:.1} s)", start.elapsed().as_secs_f64());
             passed += 1;
         } else {
             println!("FAIL {name}");

@@ -22,6 +22,11 @@ pub const CHECKS: &[Check] = &[
     ("rename_open_file", rename_open_file),
     ("hard_links", hard_links),
     ("symbolic_links", symbolic_links),
+    ("longest_symbolic_link", longest_symbolic_link),
+    (
+        "names_of_255_bytes_that_are_no_text",
+        names_of_255_bytes_that_are_no_text,
+    ),
     ("list_3000_names", list_3000_names),
     ("list_while_removing", list_while_removing),
     ("list_while_creating", list_while_creating),
@@ -275,6 +280,45 @@ fn symbolic_links(dir: &Path) {
     assert_eq!(errno(fs::read(dir.join("loop"))), libc::ELOOP);
     assert_eq!(errno(symlink("x", dir.join("good"))), libc::EEXIST);
     assert_eq!(errno(fs::read_link(dir.join("file"))), libc::EINVAL);
+}
+
+/// PATH_MAX less one: a file system may have no room for it, and then nothing is made.
+fn longest_symbolic_link(dir: &Path) {
+    let link = dir.join("link");
+    for len in [1023, 2000, 4095] {
+        let target = "t".repeat(len);
+        match symlink(&target, &link) {
+            Ok(()) => {
+                assert_eq!(
+                    fs::read_link(&link).expect("readlink").as_os_str(),
+                    &target[..]
+                );
+                fs::remove_file(&link).expect("unlink");
+                println!("longest_symbolic_link: {len} bytes");
+            }
+            Err(e) => {
+                assert!(
+                    e.raw_os_error() == Some(libc::ENAMETOOLONG) && len > 1023,
+                    "{len}: {e}"
+                );
+                assert_eq!(errno(fs::symlink_metadata(&link)), libc::ENOENT);
+            }
+        }
+    }
+    assert_eq!(errno(symlink("t".repeat(4096), &link)), libc::ENAMETOOLONG);
+}
+
+fn names_of_255_bytes_that_are_no_text(dir: &Path) {
+    let names: BTreeSet<OsString> = (0x80..=0xffu8)
+        .map(|byte| OsStr::from_bytes(&[byte; 255]).to_owned())
+        .collect();
+    for name in &names {
+        touch(dir.join(name));
+    }
+    assert!(listed(dir) == names);
+    for name in &names {
+        fs::remove_file(dir.join(name)).expect("unlink");
+    }
 }
 
 fn list_3000_names(dir: &Path) {

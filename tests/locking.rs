@@ -1,0 +1,301 @@
+//! NFSv4 state through the real client: locks between two clients, over crashes of either side, delegations, appends.
+//! Steps of `guest locks` are in `tests/src/bin/guest/locks.rs`.
+
+use std::time::Duration;
+
+use tests::need::{not_chosen, number, soak};
+use tests::server::{Config, Kind};
+use tests::uml::Guest;
+use tests::version::Version;
+
+use crate::kernel::{Bed, bed};
+
+/// A bed with the export mounted on two guests.
+fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
+    let bed = bed(test, version, &Config::default())?;
+    bed.mount("");
+    let other = bed.another(3);
+    Some((bed, other))
+}
+
+/// One client holds what the first column says; then the second column must be true on the other.
+const CONFLICTS: &[(&str, &str)] = &[
+    (
+        "w:10:10",
+        "!w:10:10 !r:19:1 !w:0:0 w:0:10 w:20:0 r:0:10 u:0:0 g:w:12:1=w:10:10 g:r:0:0=w:10:10 g:w:20:5=free",
+    ),
+    (
+        "r:10:10",
+        "r:10:10 !w:10:1 !w:0:0 g:w:0:0=r:10:10 g:r:0:0=free r:0:0 !w:19:1 w:20:1",
+    ),
+    ("w:0:0", "!r:0:1 !w:9000000000:1"),
+    ("w:0:30 u:10:10", "w:10:10 !w:9:1 !w:20:1 g:w:0:0=w:0:10"),
+    (
+        "w:0:10 w:20:10 w:10:10 u:5:1",
+        "w:5:1 !w:4:1 !w:6:1 !w:29:1 w:30:1",
+    ),
+    ("w:0:30 r:10:10", "r:10:10 !r:9:1 !r:20:1 !w:10:1"),
+    ("r:0:30 w:10:10", "r:0:10 r:20:10 !r:10:1"),
+    ("r:0:10 r:5:10 w:0:15 r:0:15 u:0:15", "w:0:0"),
+    (
+        "w:4294967296:4294967296",
+        "!r:4294967296:1 !r:8589934591:1 w:8589934592:1 w:0:4294967296",
+    ),
+    (
+        "w:9223372036854775807:1",
+        "!w:9223372036854775807:1 !w:0:0 w:0:9223372036854775807",
+    ),
+    ("w:0:10 close", "w:0:0"),
+    ("w:0:10 append:x", "!w:0:10"),
+    ("w:0:10 peek", "w:0:10"),
+    ("x", "!x !s"),
+    ("s", "s !x"),
+    ("x n", "x"),
+    ("x close", "x"),
+];
+
+by_version! { conflicts: conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
+
+/// Lock conflicts between two clients, and that each lock is gone with its process.
+fn conflicts(test: &str, version: Version) {
+    let Some((bed, other)) = two(test, version) else {
+        return;
+    };
+    for (n, (held, seen)) in CONFLICTS.iter().enumerate() {
+        let file = format!("/mnt/nfs/f{n}");
+        let (marked, done) = (format!("$RIG/held-{n}"), format!("$RIG/done-{n}"));
+        let holder = bed.guest.start(&format!(
+            "$RIG/guest locks {file} {held} mark:{marked} until:{done}"
+        ));
+        let script = format!(
+            "while [ ! -e {marked} ]; do sleep 0.05; done
+             $RIG/guest locks {file} {seen}; : >{done}"
+        );
+        let out = other.run(60, &script);
+        assert!(out.status == 0, "{held} against {seen}: {}", out.output);
+        holder.ok(60);
+        other.ok(60, &format!("$RIG/guest locks {file} w:0:0 u:0:0 x"));
+    }
+}
+
+by_version! { waiting: waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
+
+/// A waiter gets the lock when it is given up by unlock, close, exit or SIGKILL, and then sees what was written under it.
+fn waiting(test: &str, version: Version) {
+    let Some((bed, other)) = two(test, version) else {
+        return;
+    };
+    let ways = [
+        "append:one u:0:0 until:$RIG/never",
+        "append:one close until:$RIG/never",
+        "append:one",
+        "append:one until:$RIG/never",
+    ];
+    for (n, way) in ways.iter().enumerate() {
+        for (kind, lock) in [("posix", "w:0:10 W:0:10"), ("flock", "x X")] {
+            // What `u` gives up is only the POSIX lock.
+            if kind == "flock" && n == 0 {
+                continue;
+            }
+            let (now, wait) = lock.split_once(' ').expect("two words");
+            let (file, held) = (
+                format!("/mnt/nfs/{kind}{n}"),
+                format!("$RIG/{kind}-held-{n}"),
+            );
+            let holder = bed.guest.start(&format!(
+                "$RIG/guest locks {file} {now} mark:{held} until:{held}.go {way} & pid=$!
+                 while [ ! -e {held}.go ]; do sleep 0.05; done
+                 sleep 1; [ {n} != 3 ] || kill -9 $pid
+                 while [ ! -e {held}.over ]; do sleep 0.05; done
+                 kill -9 $pid 2>/dev/null || true"
+            ));
+            let out = other.run(
+                100,
+                &format!(
+                    "while [ ! -e {held} ]; do sleep 0.05; done
+                     $RIG/guest locks {file} '!{now}' mark:{held}.go {wait} append:two
+                     : >{held}.over; cat {file}"
+                ),
+            );
+            assert!(
+                out.status == 0 && out.output.ends_with("one\ntwo\n"),
+                "{kind} {way}: {out:?}"
+            );
+            holder.ok(60);
+        }
+    }
+}
+
+by_version! { torture: torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
+
+/// Processes of two clients fight for ranges; the files' content is the ledger.
+fn torture(test: &str, version: Version) {
+    let Some((bed, other)) = two(test, version) else {
+        return;
+    };
+    let rounds = number("RINGNFS_ROUNDS", if soak() { 5_000 } else { 120 });
+    for (ranges, files) in [(6, 1), (4, 3)] {
+        let sizes = format!("4 {ranges} {files} {rounds}");
+        bed.guest
+            .ok(60, &format!("$RIG/guest torture-prepare /mnt/nfs {sizes}"));
+        let one = bed
+            .guest
+            .start(&format!("$RIG/guest torture /mnt/nfs 1 {sizes}"));
+        let two = other.start(&format!("$RIG/guest torture /mnt/nfs 2 {sizes}"));
+        let rounds_of = |text: &str| {
+            let first = text.lines().last().and_then(|l| l.split_once(' '));
+            first
+                .and_then(|(n, _)| n.parse::<u64>().ok())
+                .unwrap_or_else(|| panic!("{text}"))
+        };
+        let limit = 120 + rounds;
+        let done = rounds_of(&one.ok(limit)) + rounds_of(&two.ok(limit));
+        let sum = bed
+            .guest
+            .ok(60, &format!("$RIG/guest torture-sum /mnt/nfs {sizes}"));
+        assert_eq!(sum.trim(), done.to_string(), "rounds are lost");
+        eprintln!("{test}: {done} rounds on {ranges} ranges of {files} files");
+    }
+}
+
+by_version! { appends: appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
+
+/// O_APPEND from two clients under a lock: every line is there, none is torn.
+fn appends(test: &str, version: Version) {
+    let Some((bed, other)) = two(test, version) else {
+        return;
+    };
+    let lines = number("RINGNFS_LINES", if soak() { 500 } else { 20 });
+    let job = |who: &str| {
+        format!(
+            "steps=; for i in $(seq {lines}); do steps=\"$steps W:0:0 append:{who}-$i-{} u:0:0\"; done
+             $RIG/guest locks /mnt/nfs/log $steps",
+            "z".repeat(50)
+        )
+    };
+    let (one, two) = (bed.guest.start(&job("a")), other.start(&job("b")));
+    one.ok(300);
+    two.ok(300);
+    let text = bed.guest.ok(30, "cat /mnt/nfs/log");
+    for who in ["a", "b"] {
+        let own: Vec<&str> = text.lines().filter(|l| l.starts_with(who)).collect();
+        let want: Vec<String> = (1..=lines)
+            .map(|i| format!("{who}-{i}-{}", "z".repeat(50)))
+            .collect();
+        assert_eq!(own, want);
+    }
+    assert_eq!(text.lines().count() as u64, 2 * lines);
+}
+
+by_version! { delegation_sanity:
+    delegation_sanity_v4_0 V4_0 soak, delegation_sanity_v4_1 V4_1 soak, delegation_sanity_v4_2 V4_2 default,
+}
+
+/// A client that has read a file often (and may hold a delegation) sees what another one wrote, at its next open; the
+/// same for attributes, for removal and for a file it has open for writing.
+fn delegation_sanity(test: &str, version: Version) {
+    let Some((bed, other)) = two(test, version) else {
+        return;
+    };
+    let (a, b) = (&*bed.guest, &other);
+    a.ok(
+        60,
+        "cd /mnt/nfs; mkdir -m 777 d; for i in $(seq 20); do echo old-$i >d/f$i; done",
+    );
+    a.ok(
+        60,
+        "cd /mnt/nfs/d; for n in 1 2 3 4 5; do cat f* >/dev/null; stat f* >/dev/null; done",
+    );
+    b.ok(60, "cd /mnt/nfs/d; for i in $(seq 20); do grep -qx old-$i f$i; echo new-$i >f$i; done; chmod 600 f1; mv f2 g2; rm f3");
+    a.ok(
+        60,
+        "cd /mnt/nfs/d; for i in 1 $(seq 4 20); do grep -qx new-$i f$i; done
+         echo 2 >/proc/sys/vm/drop_caches # names may be remembered for acdirmin, 30 s
+         [ $(stat -c %a f1) = 600 ]; grep -qx new-2 g2; (! cat f3 2>/dev/null); (! cat f2 2>/dev/null)",
+    );
+    for round in 0..5 {
+        // A has it open and keeps it open; B's write must not wait for A's close.
+        let reader = a.start(&format!(
+            "cd /mnt/nfs/d; exec 5<f5; for n in $(seq 20); do cat f5 >/dev/null; done; : >$RIG/open-{round}
+             while [ ! -e $RIG/written-{round} ]; do sleep 0.05; done; cat f5; exec 5<&-"
+        ));
+        b.ok(
+            60,
+            &format!(
+                "while [ ! -e $RIG/open-{round} ]; do sleep 0.05; done
+                 echo round-{round} >/mnt/nfs/d/f5; : >$RIG/written-{round}"
+            ),
+        );
+        assert_eq!(reader.ok(60).trim(), format!("round-{round}"));
+    }
+    // A writes without a close (it may hold a write delegation and keep the data); B must see all of it after A's close,
+    // and B's own open in between must come back.
+    let writer = a.start(
+        "cd /mnt/nfs/d; exec 5>f6; for n in $(seq 100); do echo line-$n >&5; done; : >$RIG/writing
+         while [ ! -e $RIG/looked ]; do sleep 0.05; done; echo last >&5; exec 5>&-; : >$RIG/closed",
+    );
+    b.ok(
+        60,
+        "while [ ! -e $RIG/writing ]; do sleep 0.05; done; cat /mnt/nfs/d/f6 >/dev/null; : >$RIG/looked
+         while [ ! -e $RIG/closed ]; do sleep 0.05; done
+         [ $(wc -l </mnt/nfs/d/f6) = 101 ]; tail -1 /mnt/nfs/d/f6 | grep -qx last",
+    );
+    writer.ok(60);
+}
+
+by_version! { dead_client: dead_client_v4_0 V4_0 soak, dead_client_v4_1 V4_1 soak, dead_client_v4_2 V4_2 default }
+
+/// A client that loses power gives its locks up when its lease is over, to the one who waits for them.
+fn dead_client(test: &str, version: Version) {
+    let Some((bed, mut other)) = two(test, version) else {
+        return;
+    };
+    bed.guest.ok(10, "echo text >/mnt/nfs/f");
+    let holder = other.start("$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/never");
+    bed.guest.ok(
+        60,
+        "while [ ! -e $RIG/held ]; do sleep 0.05; done; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:10:5",
+    );
+    assert_eq!(holder.status(), None);
+    other.kill();
+    // The longest lease of the servers here is 90 s.
+    bed.guest.ok(
+        240,
+        "$RIG/guest locks /mnt/nfs/f W:0:10 append:mine u:0:0; grep -qx mine /mnt/nfs/f",
+    );
+}
+
+by_version! { restart: restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
+
+/// The server is killed and comes back: opens and locks are reclaimed, nobody else gets them meanwhile.
+fn restart(test: &str, version: Version) {
+    if Kind::from_env() == Kind::Knfsd {
+        return not_chosen(test, "knfsd's guest forgets its clients with its power");
+    }
+    let Some((mut bed, other)) = two(test, version) else {
+        return;
+    };
+    let guest = bed.guest.clone();
+    let holder = guest.start(
+        "$RIG/guest locks /mnt/nfs/f w:0:10 r:20:10 append:before mark:$RIG/held until:$RIG/back append:after \\
+             mark:$RIG/wrote until:$RIG/seen u:0:0 mark:$RIG/gone until:$RIG/end",
+    );
+    // Shared state of the other client must survive too.
+    let reader =
+        other.start("$RIG/guest locks /mnt/nfs/f r:20:10 mark:$RIG/reads until:$RIG/end w:40:1");
+    other.ok(60, "while [ ! -e $RIG/held -o ! -e $RIG/reads ]; do sleep 0.05; done; $RIG/guest locks /mnt/nfs/f '!w:0:10'");
+    // Stable storage may remember a client a moment later than it answered.
+    std::thread::sleep(Duration::from_millis(500));
+    bed.server.kill9();
+    bed.server.start_again();
+    let out = other.ok(
+        240,
+        "$RIG/guest locks /mnt/nfs/f '!w:0:10' '!w:20:1' w:10:10 g:w:5:1=w:0:10; : >$RIG/back
+         while [ ! -e $RIG/wrote ]; do sleep 0.05; done
+         $RIG/guest locks /mnt/nfs/f '!r:0:1'; : >$RIG/seen; while [ ! -e $RIG/gone ]; do sleep 0.05; done
+         $RIG/guest locks /mnt/nfs/f w:0:10 '!w:20:1'; cat /mnt/nfs/f; : >$RIG/end",
+    );
+    assert!(out.ends_with("before\nafter\n"), "{out}");
+    holder.ok(60);
+    reader.ok(60);
+}
