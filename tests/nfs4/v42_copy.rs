@@ -141,6 +141,7 @@ fn copy_refusals() {
     let mut elsewhere = args(0, 0, 1, true);
     elsewhere
         .source_server
+        .0
         .push(Netloc4::Name(Location4(b"other.example")));
     let done = copy(&mut s, &from, &to, &elsewhere);
     assert_eq!(status(done), Err(Nfsstat4::OffloadDenied));

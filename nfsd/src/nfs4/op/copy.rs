@@ -61,7 +61,7 @@ xdr_struct! {
         /// How.
         pub requirements: CopyRequirements4,
         /// Where the source is, if not here.
-        pub source_server: ArrayVec<Netloc4<'a>, 16>,
+        pub source_server: SourceServers<'a>,
     }
 
     /// `COPY4resok`, with `write_response4`.
@@ -129,6 +129,40 @@ impl<'a> Sample<'a> for Netloc4<'a> {
             1 => Self::Url(Sample::sample(tape)),
             _ => Self::Netaddr(Sample::sample(tape), Sample::sample(tape)),
         }
+    }
+}
+
+/// Where the source is, in order of preference; all of them optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceServers<'a>(pub Vec<Netloc4<'a>>);
+
+impl SourceServers<'_> {
+    /// Most servers looked at.
+    pub const MAX: usize = 16;
+}
+
+impl<'a> Decode<'a> for SourceServers<'a> {
+    fn decode(dec: &mut Dec<'a>) -> XdrResult<Self> {
+        let len = dec.array_len(Self::MAX, 8)?;
+        (0..len)
+            .map(|_| dec.get())
+            .collect::<XdrResult<_>>()
+            .map(Self)
+    }
+}
+
+impl Encode for SourceServers<'_> {
+    fn encode(&self, enc: &mut Enc<'_>) -> XdrResult<()> {
+        enc.u32(self.0.len() as u32)?;
+        self.0.iter().try_for_each(|server| enc.put(server))
+    }
+}
+
+#[cfg(any(test, feature = "samples"))]
+impl<'a> Sample<'a> for SourceServers<'a> {
+    fn sample(tape: &mut Tape<'a>) -> Self {
+        let len = tape.below(Self::MAX + 1);
+        Self((0..len).map(|_| Sample::sample(tape)).collect())
     }
 }
 
@@ -240,7 +274,7 @@ fn range(args: &CopyArgs<'_>, size: u64) -> Result<CopyRange, Nfsstat4> {
 
 async fn prepare(c: &Compound<'_>, args: &CopyArgs<'_>) -> Result<Copying, Nfsstat4> {
     // Other servers are not asked for data.
-    if !args.source_server.is_empty() {
+    if !args.source_server.0.is_empty() {
         return Err(Nfsstat4::OffloadDenied);
     }
     let source = allow::saved(c, &args.src_stateid).await?;
@@ -361,7 +395,7 @@ mod tests {
                 consecutive: true,
                 synchronous: true,
             },
-            source_server: ArrayVec::new(),
+            source_server: SourceServers::default(),
         }
     }
 
