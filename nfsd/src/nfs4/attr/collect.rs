@@ -63,9 +63,14 @@ async fn of_file(
         true => c.mounted_on(opened).await?.unwrap_or(attr.fileid),
         false => attr.fileid,
     };
+    // Rarely asked for: in memory of their own, which every request would take otherwise.
     let quota = match asked.and(&QUOTA).is_empty() {
         true => None,
-        false => vfs.quota(&opened.cred, &opened.file).await,
+        false => Box::pin(vfs.quota(&opened.cred, &opened.file)).await,
+    };
+    let xattrs = match asked.has(bit::XATTR_SUPPORT) {
+        true => Box::pin(has_xattrs(c, opened)).await,
+        false => false,
     };
     Ok(Values {
         minor: c.minor,
@@ -79,7 +84,7 @@ async fn of_file(
         lease: lease(c),
         owners: owners(c, &attr).await,
         quota,
-        xattrs: asked.has(bit::XATTR_SUPPORT) && has_xattrs(c, opened).await,
+        xattrs,
     })
 }
 
