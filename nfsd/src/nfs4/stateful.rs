@@ -441,7 +441,7 @@ async fn started(
     drop(running);
     out.bytes.extend_from_slice(&answer.body);
     if let Some(fh) = &answer.fh {
-        let place = c.open(fh).await?;
+        let place = Box::pin(c.open(fh)).await?;
         c.set_current(place);
     }
     Ok(Start::Answered(match answer.status {

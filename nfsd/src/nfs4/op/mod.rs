@@ -153,22 +153,22 @@ macro_rules! ops {
 ops! {
     small Access access 8;
     small Close close 16 MODIFIES;
-    small Commit commit 8 MODIFIES;
+    large Commit commit 8 MODIFIES;
     large Create create 48 MODIFIES;
     small Delegpurge delegpurge 0;
     small Delegreturn delegreturn 0 MODIFIES;
     small Getattr getattr 0;
     small Getfh getfh 132;
     large Link link 20 MODIFIES;
-    small Lock lock 1056 MODIFIES FAIL_BODY;
+    large Lock lock 1056 MODIFIES FAIL_BODY;
     small Lockt lockt 1056 FAIL_BODY;
     small Locku locku 16 MODIFIES;
-    small Lookup lookup 0;
+    large Lookup lookup 0;
     large Lookupp lookupp 0;
     large Nverify nverify 0;
     large Open open 256 MODIFIES;
-    small OpenConfirm open_confirm 16 MODIFIES;
-    small OpenDowngrade open_downgrade 16 MODIFIES;
+    large OpenConfirm open_confirm 16 MODIFIES;
+    large OpenDowngrade open_downgrade 16 MODIFIES;
     small Putfh putfh 0;
     large Putpubfh putpubfh 0;
     large Putrootfh putrootfh 0;

@@ -31,11 +31,12 @@ pub(super) async fn run(
     args: ReadArgs,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    let opened = c.regular()?.clone();
-    let grant = io_grant(c, &opened, &args.stateid, false)?;
+    let opened = c.regular()?;
+    let grant = io_grant(c, opened, &args.stateid, false)?;
+    let (decided, _passing) = (grant.decided, grant.passing);
     let count = clip(args.count, c.cx.server.io_max, c.room(out));
     let vfs = &c.cx.server.vfs;
-    let done = if grant.decided {
+    let done = if decided {
         vfs.read_open(&opened.file, args.offset, count).await
     } else {
         vfs.read(&opened.cred, &opened.file, args.offset, count)

@@ -40,10 +40,11 @@ pub(super) async fn run(
     args: WriteArgs<'_>,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    let opened = c.regular()?.clone();
+    let opened = c.regular()?;
     let end = args.offset.checked_add(args.data.0.len() as u64);
     end.ok_or(Nfsstat4::Inval)?;
-    let grant = io_grant(c, &opened, &args.stateid, true)?;
+    let grant = io_grant(c, opened, &args.stateid, true)?;
+    let (decided, _passing) = (grant.decided, grant.passing);
     opened.writable()?;
     let is_async = opened.options.is_async();
     let stable = if is_async {
@@ -54,7 +55,7 @@ pub(super) async fn run(
     let (vfs, io_max) = (&c.cx.server.vfs, c.cx.server.io_max as usize);
     let data = args.data.0.get(..io_max).unwrap_or(args.data.0);
     let data = c.cx.slice_of(data);
-    let changed = if grant.decided {
+    let changed = if decided {
         vfs.write_open(&opened.cred, &opened.file, args.offset, data, stable)
             .await
     } else {
