@@ -12,8 +12,15 @@ mod fuzz;
 mod names;
 #[path = "nfs4/state.rs"]
 mod state;
+#[path = "nfs4/v42_copy.rs"]
+mod v42_copy;
+#[path = "nfs4/v42_space.rs"]
+mod v42_space;
+#[path = "nfs4/xattrs.rs"]
+mod xattrs;
 
 use tests::client::nfs4::{Ops, mode4};
+use tests::client::session::Session;
 use tests::client::{Client, Fh, encode};
 use tests::daemon::TestServer;
 
@@ -33,6 +40,29 @@ fn at_export(server: &TestServer) -> (Client, Fh) {
     }
     let fh = done.fh();
     (client, fh)
+}
+
+/// A session of minor version 2, and the export's root.
+fn session(server: &TestServer) -> (Session, Fh) {
+    let mut session = Session::new(server.client(), 2);
+    let root = session.walk(server.export().to_str().expect("text"));
+    (session, root)
+}
+
+/// Opens a file of a directory, which must be there, with OPEN4_SHARE_ACCESS_* bits.
+fn open(session: &mut Session, dir: &[u8], name: &[u8], access: u32) -> Stateid4 {
+    let mut args = Vec::new();
+    // Sequence number, access, deny, client ID; an owner; no create; a name.
+    for word in [0, access, 0, 0, 0, 4] {
+        args.extend(u32::to_be_bytes(word));
+    }
+    args.extend(b"open");
+    args.extend([0; 8]);
+    args.extend(encode(&Component4(name)));
+    let ops = Ops::new().putfh(dir).raw(Op4::Open.wire(), &args);
+    let mut done = session.call(&ops);
+    done.ok(Op4::Putfh);
+    done.body(Op4::Open)
 }
 
 /// CREATE with a mode, in the current directory.

@@ -13,4 +13,4 @@ mod records;
 #[path = "rpc/replay.rs"]
 mod replay;
 #[path = "rpc/workers.rs"]
-mod workers;
+pub(crate) mod workers;

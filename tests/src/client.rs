@@ -5,6 +5,7 @@ pub mod callbacks;
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
+pub mod session;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -1,5 +1,6 @@
 //! NFS version 4, minor versions 0 to 2 (RFC 7530, RFC 8881, RFC 7862, RFC 8276).
 
+mod allow;
 pub mod attr;
 pub mod cb;
 pub mod compound;

@@ -1,6 +1,6 @@
 //! Where the values of attributes come from.
 
-use vfs::{Attr, FileKind, StatFs, Time, exec};
+use vfs::{Attr, Cred, Errno, FileKind, StatFs, Time, exec};
 
 use super::{Values, bit};
 use crate::cx::Opened;
@@ -24,6 +24,11 @@ const SPACE: Bitmap4 = Bitmap4::of(&[
 /// What whoever writes a file changes.
 const WRITTEN: Bitmap4 =
     Bitmap4::of(&[bit::CHANGE, bit::SIZE, bit::TIME_MODIFY, bit::TIME_METADATA]);
+const QUOTA: Bitmap4 = Bitmap4::of(&[
+    bit::QUOTA_AVAIL_HARD,
+    bit::QUOTA_AVAIL_SOFT,
+    bit::QUOTA_USED,
+]);
 
 /// What `asked` needs to be known of a place.
 ///
@@ -80,6 +85,15 @@ async fn of_file(
         true => c.mounted_on(opened).await?.unwrap_or(attr.fileid),
         false => attr.fileid,
     };
+    // Rarely asked for: in memory of their own, which every request would take otherwise.
+    let quota = match asked.and(&QUOTA).is_empty() {
+        true => None,
+        false => Box::pin(vfs.quota(&opened.cred, &opened.file)).await,
+    };
+    let xattrs = match asked.has(bit::XATTR_SUPPORT) {
+        true => Box::pin(has_xattrs(c, opened)).await,
+        false => false,
+    };
     Ok(Values {
         minor: c.minor,
         attr,
@@ -91,9 +105,17 @@ async fn of_file(
         io_max: c.cx.server.io_max,
         lease: lease(c),
         owners: owners(c, &attr).await,
-        quota: None,
-        xattrs: true,
+        quota,
+        xattrs,
     })
+}
+
+/// Whether the file system stores extended attributes of users. It knows one that is not there from
+/// none at all.
+async fn has_xattrs(c: &Compound<'_>, opened: &Opened) -> bool {
+    let vfs = &c.cx.server.vfs;
+    let found = vfs.getxattr(&Cred::root(), &opened.file, b"none", 0).await;
+    !matches!(found, Err(Errno::EOPNOTSUPP))
 }
 
 /// `owner` and `owner_group`.

@@ -4,7 +4,7 @@
 mod collect;
 mod set;
 
-use vfs::{Attr, Limits, StatFs, Time};
+use vfs::{Attr, Limits, Quota, StatFs, Time};
 
 use super::types::{Bitmap4, NfsFh4, NfsFtype4};
 use crate::fh::FileHandle;
@@ -37,19 +37,10 @@ pub struct Values {
     pub lease: u32,
     /// `owner` and `owner_group`.
     pub owners: [Owner; 2],
-    /// Owners' quota in bytes, if asked for and there is any.
+    /// The caller's quota, if asked for and there is any.
     pub quota: Option<Quota>,
     /// Extended attributes of users can be stored.
     pub xattrs: bool,
-}
-
-/// `quota_*` in bytes (RFC 8881 5.8.2.28 to 30).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "RFC 8881 5.8.2.28 words")]
-pub struct Quota {
-    pub avail_hard: u64,
-    pub avail_soft: u64,
-    pub used: u64,
 }
 
 /// Filehandles never expire (RFC 8881 4.2.3 FH4_PERSISTENT).

@@ -107,6 +107,26 @@ fn every_attribute_encodes_in_every_version() {
 }
 
 #[test]
+fn quota_is_there_if_the_file_system_has_it() {
+    let asked = Bitmap4::of(&[
+        bit::QUOTA_AVAIL_HARD,
+        bit::QUOTA_AVAIL_SOFT,
+        bit::QUOTA_USED,
+    ]);
+    let mut v = values(0);
+    assert_eq!(encoded(&asked, &v), (Bitmap4::EMPTY, Vec::new()));
+    v.quota = Some(Quota {
+        avail_hard: 3,
+        avail_soft: 2,
+        used: 1,
+    });
+    let (mask, list) = encoded(&asked, &v);
+    assert_eq!(mask, asked);
+    let mut dec = Dec::new(&list);
+    assert_eq!((dec.u64(), dec.u64(), dec.u64()), (Ok(3), Ok(2), Ok(1)));
+}
+
+#[test]
 fn comparing() {
     use crate::nfs4::types::{Attrlist4, Fattr4};
     let asked = Bitmap4::of(&[bit::SIZE, bit::OWNER]);

@@ -19,10 +19,14 @@ use std::sync::{Arc, Weak};
 
 use vfs::exec;
 
+use crate::nfs3::types::StableHow;
 use crate::nfs4::state::client::Client;
+use crate::nfs4::state::copy::{Ended, Notifier};
 use crate::nfs4::state::deleg::{DelegRef, Recaller, Waiter};
+use crate::nfs4::status::Nfsstat4;
 use crate::server::Shared;
 use recall::Recalls;
+use wire::{OffloadInfo4, WriteResponse4};
 
 /// Why a callback has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,9 +96,47 @@ impl Recaller for Way {
     }
 }
 
+impl Notifier for Way {
+    fn reaches(&self, client: &Client) -> bool {
+        client.channel.is_up(client)
+    }
+
+    fn offloaded(&self, ended: Ended) {
+        let which = ended.clientid as u32;
+        self.post(which, move |server| {
+            let Some(client) = server.state.client(which) else {
+                return;
+            };
+            let server = server.clone();
+            exec::spawn(async move {
+                let info = match ended.status {
+                    Nfsstat4::Ok => OffloadInfo4::Done(WriteResponse4 {
+                        callback_id: None,
+                        count: ended.count,
+                        committed: StableHow::Unstable.wire(),
+                        verifier: ended.verifier,
+                    }),
+                    status => OffloadInfo4::Failed(status, ended.count),
+                };
+                let sent = offload::send(&server, &client, &ended.fh, ended.stateid, info).await;
+                if let Err(error) = sent {
+                    // It asks by OFFLOAD_STATUS.
+                    tracing::debug!(client = which, %error, "the end of a copy was not told");
+                }
+            });
+        });
+    }
+}
+
 /// Lets the state reach its clients.
 pub fn start(server: &Arc<Shared>) {
-    let way = Box::new(Way(Arc::downgrade(server)));
     // A second time changes nothing.
-    let _ = server.state.recaller.set(way);
+    let _ = server
+        .state
+        .recaller
+        .set(Box::new(Way(Arc::downgrade(server))));
+    let _ = server
+        .state
+        .notifier
+        .set(Box::new(Way(Arc::downgrade(server))));
 }

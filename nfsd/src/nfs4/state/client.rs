@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitflags::bitflags;
 
+use super::copy::Copies;
 use super::create::CreateSlot;
 use super::holdings::Holdings;
 use super::session::Session;
@@ -126,6 +127,8 @@ pub struct Inner {
     pub sessions: Vec<Arc<Session>>,
     /// Its opens, locks and delegations.
     pub holdings: Holdings,
+    /// Copies that go on behind their answers (4.2).
+    pub copies: Copies,
     /// Where it takes callbacks (4.0).
     pub callback: Option<Callback4>,
     /// Of its last SETCLIENTID that was or can be confirmed (4.0).
@@ -140,7 +143,7 @@ impl Inner {
     /// Something would be lost with the client.
     #[must_use]
     pub fn has_state(&self) -> bool {
-        !self.sessions.is_empty() || !self.holdings.is_empty()
+        !self.sessions.is_empty() || !self.holdings.is_empty() || self.copies.running() > 0
     }
 }
 

@@ -5,6 +5,7 @@
 //! one file's `vfs::locks::FileLocks`; never two clients at once.
 
 pub mod client;
+pub mod copy;
 pub mod create;
 pub mod deleg;
 pub mod exchange;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::nfs4::types::Clientid4;
 use client::Client;
+use copy::Notifier;
 use deleg::Recaller;
 use session::Sessions;
 use table::Table;
@@ -87,6 +89,8 @@ pub struct State {
     pub config: Config,
     /// The way to clients, once there is one.
     pub recaller: OnceLock<Box<dyn Recaller>>,
+    /// Tells clients of copies that ended, once there is a way to them.
+    pub notifier: OnceLock<Box<dyn Notifier>>,
     /// When the clock of the state began.
     base: OnceLock<Instant>,
     table: Mutex<Table>,
@@ -117,6 +121,7 @@ impl State {
             epoch,
             config,
             recaller: OnceLock::new(),
+            notifier: OnceLock::new(),
             base: OnceLock::new(),
             table: Mutex::default(),
             by_number: Default::default(),

@@ -201,6 +201,7 @@ impl Gone {
             inner.gone = true;
             let sessions = std::mem::take(&mut inner.sessions);
             let holdings = std::mem::take(&mut inner.holdings);
+            inner.copies.clear();
             drop(inner);
             client.channel.close();
             for session in &sessions {
