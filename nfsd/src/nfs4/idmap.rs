@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -120,11 +120,17 @@ impl Owner {
         match self {
             Owner::Name(name) => name.as_bytes(),
             Owner::Number(id) => {
-                let mut room = &mut digits[..];
-                // The largest u32 has ten digits.
-                let _ = write!(room, "{id}");
-                let left = room.len();
-                digits.get(..10 - left).unwrap_or_default()
+                // From the end: the largest u32 has ten digits.
+                let (mut rest, mut at) = (*id, digits.len());
+                while let Some(before) = at.checked_sub(1) {
+                    at = before;
+                    digits[at] = b'0' + (rest % 10) as u8;
+                    rest /= 10;
+                    if rest == 0 {
+                        break;
+                    }
+                }
+                &digits[at..]
             }
         }
     }

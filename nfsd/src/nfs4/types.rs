@@ -253,15 +253,14 @@ impl Bitmap4 {
     }
 
     /// The numbers in the set, ascending, without those beyond.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = u32> + use<> {
-        let words = self.words;
-        (0..WORDS as u32).flat_map(move |w| {
-            let mut rest = words[w as usize];
-            std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros();
-                rest &= rest.wrapping_sub(1);
-                (bit < 32).then_some(w * 32 + bit)
-            })
+        let [low, middle, high] = self.words.map(u128::from);
+        let mut rest = high << 64 | middle << 32 | low;
+        std::iter::from_fn(move || {
+            let bit = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            (bit < 128).then_some(bit)
         })
     }
 }
