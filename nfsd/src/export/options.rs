@@ -45,6 +45,8 @@ bitflags! {
         const SECURITY_LABEL = 1 << 12;
         /// `pnfs`, which has no effect
         const PNFS = 1 << 13;
+        /// `no_delegations`
+        const NO_DELEGATIONS = 1 << 14;
     }
 }
 
@@ -120,6 +122,11 @@ impl Options {
     pub fn all_squash(&self) -> bool {
         self.flags.contains(Flags::ALL_SQUASH)
     }
+    /// `delegations`: NFSv4 clients may get delegations.
+    pub fn delegations(&self) -> bool {
+        !self.flags.contains(Flags::NO_DELEGATIONS)
+    }
+
     /// `crossmnt`: file systems mounted below are reachable through this export.
     pub fn crossmnt(&self) -> bool {
         self.flags.contains(Flags::CROSSMNT)
@@ -276,6 +283,8 @@ pub const OPTIONS: &[OptionRow] = &[
     row("mp", Mount, "", "same as mountpoint").may_take("PATH"),
     row("rdirplus", Off(Flags::NO_READDIRPLUS), "yes", "serve READDIRPLUS"),
     row("nordirplus", On(Flags::NO_READDIRPLUS), "", "answer READDIRPLUS with NFS3ERR_NOTSUPP"),
+    row("delegations", Off(Flags::NO_DELEGATIONS), "yes", "NFSv4 clients may get delegations"),
+    row("no_delegations", On(Flags::NO_DELEGATIONS), "", "NFSv4 clients get no delegations"),
     row("security_label", On(Flags::SECURITY_LABEL), "", "no effect").warning(NO_LABELS),
     row("no_pnfs", Off(Flags::PNFS), "yes", "no parallel NFS layouts"),
     row("pnfs", On(Flags::PNFS), "", "no effect").warning(NO_PNFS),

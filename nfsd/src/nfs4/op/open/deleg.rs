@@ -39,7 +39,7 @@ pub(super) fn grant(
     change: u64,
 ) -> Result<Delegation4, WhyNone> {
     let kind = kind?;
-    if !callback_ok(c, client) {
+    if !opened.options.delegations() || !callback_ok(c, client) {
         return Err(WhyNone::Resource);
     }
     let fh = c.cx.fh(opened, &opened.file);
