@@ -10,6 +10,8 @@ mod compounds;
 mod fuzz;
 #[path = "nfs4/names.rs"]
 mod names;
+#[path = "nfs4/pynfs_found.rs"]
+mod pynfs_found;
 #[path = "nfs4/state.rs"]
 mod state;
 #[path = "nfs4/v42_copy.rs"]

@@ -16,7 +16,7 @@ use super::state::client::{Client, Inner};
 use super::state::grace::{Reclaim, Refused};
 use super::state::holdings::{FileKey, OwnerKey};
 use super::state::owner::{Answer, Step};
-use super::state::stateid::{self, Given, Home, Kind, Name as StateName};
+use super::state::stateid::{self, Given, Home, Name as StateName};
 use super::status::Nfsstat4;
 use super::types::{Clientid4, Stateid4};
 use crate::conflict::{self, Touch};
@@ -136,7 +136,14 @@ pub fn file_key(file: &File) -> FileKey {
 /// `BAD_STATEID`, also for another client's than the session's; `STALE_STATEID`, `EXPIRED` (4.0).
 pub fn resolve(c: &Compound<'_>, stateid: &Stateid4) -> Result<Resolved, Nfsstat4> {
     let current = || c.stateid.ok_or(Nfsstat4::BadStateid);
-    let (stateid, what) = match stateid::given(stateid, c.minor)? {
+    let given = stateid::given(stateid, c.minor).map_err(|status| {
+        if c.minor == 0 && stateid::of_another_start(stateid.other, c.state().epoch) {
+            Nfsstat4::StaleStateid
+        } else {
+            status
+        }
+    });
+    let (stateid, what) = match given? {
         Given::Current => {
             let current = current()?;
             (current, stateid::given(&current, c.minor)?)
@@ -219,10 +226,11 @@ fn held_grant(
     write: bool,
 ) -> Result<Grant, Nfsstat4> {
     let home = c.home(&target.client);
-    let access = {
+    let (access, judged) = {
         let inner = target.client.lock();
-        let held = &inner.holdings;
-        held.io_access(home, target.name, target.seqid, file_key(&opened.file))?
+        let (held, name) = (&inner.holdings, target.name);
+        let access = held.io_access(home, name, target.seqid, file_key(&opened.file))?;
+        (access, held.judged(name))
     };
     let wanted = if write { Access::WRITE } else { Access::READ };
     if !access.contains(wanted) {
@@ -230,8 +238,9 @@ fn held_grant(
     }
     renew(c, &target.client);
     Ok(Grant {
-        // A delegation stands for opens the server has not seen.
-        decided: target.name.kind != Kind::Deleg,
+        // A delegation stands for opens the server has not seen, and a stateid is no secret that would
+        // let another user do what the opener may.
+        decided: judged == Some(opened.cred.uid()),
         client: Some(target.client),
         passing: None,
     })

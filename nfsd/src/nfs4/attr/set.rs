@@ -37,7 +37,7 @@ const OWNER_MAX: usize = 1024;
 /// Reads the attributes to set, and finds the ids of owners.
 ///
 /// # Errors
-/// As [`wanted`]; `BADOWNER` for a name nobody has, `DELAY` while that is found out.
+/// As [`wanted`]; `INVAL` for an empty owner, `BADOWNER` for a name nobody has, `DELAY` while that is found out.
 pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nfsstat4> {
     let Wanted {
         mut set,
@@ -116,6 +116,10 @@ fn settime(dec: &mut Dec<'_>) -> Result<SetTime, Nfsstat4> {
 }
 
 async fn owner(c: &Compound<'_>, who: Who, name: &[u8]) -> Result<u32, Nfsstat4> {
+    // No name at all, rather than one that nobody has.
+    if name.is_empty() {
+        return Err(Nfsstat4::Inval);
+    }
     let id = c.cx.server.idmap.id(who, name).await;
     id.map_err(|why| match why {
         Unmapped::BadOwner => Nfsstat4::Badowner,

@@ -215,6 +215,7 @@ async fn acquire(
             locks: opened.file.locks(),
             access: shares.access,
             deny: shares.deny,
+            user: opened.cred.uid(),
             pin: Some(opened.file.pin()?),
             limit: c.state().config.states_per_client,
         };

@@ -111,10 +111,14 @@ impl Config {
         })
     }
 
-    /// What its backchannel is. Callbacks are CB_SEQUENCE and one operation, and small.
-    fn back(&self, asked: &Channel, wanted: bool) -> Result<Channel, Nfsstat4> {
+    /// What its backchannel is. Callbacks are CB_SEQUENCE and one operation, and small. A session without a
+    /// connection for them yet may be given one later (RFC 8881 18.34).
+    ///
+    /// # Errors
+    /// `TOOSMALL`.
+    fn back(&self, asked: &Channel) -> Result<Channel, Nfsstat4> {
         let small = asked.max_request < MESSAGE_MIN || asked.max_response < MESSAGE_MIN;
-        if wanted && (small || asked.max_ops < 2) {
+        if small || asked.max_ops < 2 {
             return Err(Nfsstat4::Toosmall);
         }
         Ok(Channel {
@@ -193,9 +197,8 @@ impl State {
 
     fn plan(&self, client: &Client, ask: &CreateSession) -> Result<(CreateFlags, Plan), Nfsstat4> {
         let asked = CreateFlags::from_bits(ask.flags).ok_or(Nfsstat4::Inval)?;
-        let wants_back = asked.contains(CreateFlags::CONN_BACK_CHAN);
         let mut fore = self.config.fore(&ask.fore)?;
-        let back = self.config.back(&ask.back, wants_back)?;
+        let back = self.config.back(&ask.back)?;
         if client.lock().sessions.len() >= self.config.sessions_per_client {
             return Err(Nfsstat4::Nospc);
         }

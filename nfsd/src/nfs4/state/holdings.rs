@@ -191,6 +191,17 @@ impl Holdings {
         }
     }
 
+    /// The user an open, or the one locks are under, was judged for, if it was one alone.
+    #[must_use]
+    pub fn judged(&self, name: Name) -> Option<u32> {
+        let open = match name.kind {
+            Kind::Open => name.key,
+            Kind::Lock => self.locks.get(&name.key)?.open,
+            Kind::Deleg | Kind::Copy => return None,
+        };
+        self.opens.get(&open)?.user
+    }
+
     /// The owner whose request one with this stateid is (4.0), also of an open just closed.
     #[must_use]
     pub fn owner_of(&self, name: Name) -> Option<OwnerKey> {

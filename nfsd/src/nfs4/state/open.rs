@@ -22,6 +22,8 @@ pub struct Open {
     pub seqid: u32,
     /// What it may do and denies.
     pub share: ShareGuard,
+    /// The user it was judged for; `None` when there were several.
+    pub user: Option<u32>,
     /// Keeps the file, also without a name. Only tests have none.
     pub pin: Option<Pin>,
     /// Keys of the sets of locks under it.
@@ -55,6 +57,8 @@ pub struct OpenRequest<'a> {
     pub access: Access,
     /// What others must not do.
     pub deny: Deny,
+    /// The user that was judged.
+    pub user: u32,
     /// Keeps the file.
     pub pin: Option<Pin>,
     /// Most states of one client.
@@ -185,6 +189,7 @@ impl Holdings {
             {
                 let before = (open.share.access(), open.share.deny(), open.seqid);
                 open.share.upgrade(request.access, request.deny)?;
+                open.user = open.user.filter(|user| *user == request.user);
                 open.seqid = stateid::next_seqid(open.seqid);
                 return Ok(Granted {
                     key,
@@ -214,6 +219,7 @@ impl Holdings {
             owner,
             seqid: 1,
             share,
+            user: Some(request.user),
             pin: request.pin,
             sets: Vec::new(),
         };

@@ -172,6 +172,14 @@ pub fn given(stateid: &Stateid4, minor: u32) -> Result<Given, Nfsstat4> {
     }
 }
 
+/// Another start of the server may have made it, whatever the rest of it says (RFC 7530 9.1.4.3). Reserved ones are
+/// nobody's.
+#[must_use]
+pub fn of_another_start(other: Other, epoch: u32) -> bool {
+    let reserved = [Stateid4::ANONYMOUS.other, Stateid4::BYPASS.other];
+    !reserved.contains(&other) && !other.0.starts_with(&epoch.to_be_bytes())
+}
+
 /// Holds a stateid's `seqid` to the one the state has now (RFC 8881 8.2.4, RFC 7530 9.1.4.2).
 ///
 /// # Errors
@@ -220,6 +228,25 @@ mod tests {
             (of(1, 0xff), 0, bad),
         ] {
             assert_eq!(given(&stateid, minor), expected, "{stateid:?} {minor}");
+        }
+    }
+
+    #[test]
+    fn stateids_of_another_start() {
+        let other = |epoch: u32, rest: [u8; 8]| {
+            let mut other = [0; 12];
+            other[..4].copy_from_slice(&epoch.to_be_bytes());
+            other[4..].copy_from_slice(&rest);
+            Other(other)
+        };
+        for (other, expected) in [
+            (other(7, [7; 8]), false),
+            (other(6, [0; 8]), true),
+            (other(8, [0xff; 8]), true),
+            (other(0, [0; 8]), false),
+            (other(u32::MAX, [0xff; 8]), false),
+        ] {
+            assert_eq!(of_another_start(other, 7), expected, "{other:?}");
         }
     }
 

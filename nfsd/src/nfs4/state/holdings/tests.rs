@@ -43,6 +43,7 @@ fn request<'a>(
         locks,
         access,
         deny,
+        user: 7,
         pin: None,
         limit: LIMIT,
     }
@@ -486,4 +487,19 @@ fn keys_are_not_used_again_soon() {
     held.last_key = KEY_MAX;
     let round = open(&mut held, b"b", &file, Access::READ);
     assert!(round.key < KEY_MAX && round.key != second.key);
+}
+
+#[test]
+fn an_open_is_judged_for_one_user() {
+    let file = FileLocks::alone();
+    let mut held = Holdings::default();
+    let of = |granted: Granted| Name::parse(granted.stateid.other).expect("our own");
+    let first = of(open(&mut held, b"a", &file, Access::READ));
+    assert_eq!(held.judged(first), Some(7));
+    let other = OpenRequest {
+        user: 8,
+        ..request(By::Name(b"a"), &file, Access::WRITE, NONE)
+    };
+    let both = held.open(V41, other).expect("no conflict");
+    assert_eq!(held.judged(of(both)), None);
 }

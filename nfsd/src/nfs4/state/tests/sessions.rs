@@ -377,8 +377,10 @@ fn create_session_binds_its_connection() {
             ..CHANNEL
         },
     ] {
-        let refused = create(4, wanted.bits(), Some(wire(7)), back);
-        assert_eq!(refused.err(), Some(S::Toosmall));
+        for flags in [wanted.bits(), 0] {
+            let refused = create(4, flags, Some(wire(7)), back);
+            assert_eq!(refused.err(), Some(S::Toosmall), "flags {flags}");
+        }
     }
     // Any session's connection will do for the client.
     let (_, conn) = client.back_conn().expect("bound");
