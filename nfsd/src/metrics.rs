@@ -50,7 +50,35 @@ fn collect(shared: &Shared) -> BTreeMap<String, u64> {
     all.insert("drc.replayed".to_owned(), drc.replayed);
     all.insert("drc.dropped".to_owned(), drc.dropped);
     all.insert("drc.untracked".to_owned(), drc.untracked);
+    for (name, value) in state(shared) {
+        all.insert(name.to_owned(), value);
+    }
     all
+}
+
+/// What NFSv4 clients hold, and what is held on files by anybody.
+fn state(shared: &Shared) -> [(&'static str, u64); 17] {
+    let (records, held) = (shared.state.counts(), shared.state.held());
+    let files = shared.vfs.table.locks.counts();
+    [
+        ("nfs4.clients", records.clients as u64),
+        ("nfs4.clients_unconfirmed", records.unconfirmed as u64),
+        ("nfs4.client_names", records.names as u64),
+        ("nfs4.sessions", records.sessions as u64),
+        ("nfs4.reply_bytes_reserved", records.reserved as u64),
+        ("nfs4.open_owners", held.open_owners as u64),
+        ("nfs4.lock_owners", held.lock_owners as u64),
+        ("nfs4.opens", held.opens as u64),
+        ("nfs4.lock_sets", held.lock_sets as u64),
+        ("nfs4.delegations", held.delegations as u64),
+        ("nfs4.waits", held.waits as u64),
+        ("nfs4.copies", held.copies as u64),
+        ("locks.files", files.files),
+        ("locks.shares", files.shares),
+        ("locks.ranges", files.ranges),
+        ("locks.delegations", files.delegations),
+        ("locks.waiters", files.waiters),
+    ]
 }
 
 /// One `name value` a line.

@@ -383,11 +383,22 @@ fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control,
         "reload" => reload(&server, &exports),
         "stats" => Ok(metrics::text(&server)),
         "stats json" => Ok(metrics::json(&server)),
+        "expire" => Ok(expire(&server)),
         #[cfg(feature = "fault-injection")]
         verb if verb.starts_with("faults") => inject(verb.trim_start_matches("faults").trim()),
         other => Err(format!("unknown request {other:?}")),
     };
     Ok(Control::start(&shared.config.runtime_dir, handler)?)
+}
+
+/// Drops all NFSv4 clients and what they hold, as if their leases had run out and others wanted it. How
+/// many there were.
+fn expire(shared: &Shared) -> String {
+    let clients = shared.state.clients();
+    for client in &clients {
+        shared.state.expire(client);
+    }
+    format!("{} clients expired\n", clients.len())
 }
 
 /// Test builds: replaces the rules by which operations fail; none for an empty text.

@@ -14,8 +14,9 @@ use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use nfsd::rpc::uaddr::universal_addr;
-use tests::client::callbacks::{Called, Listener, PROGRAM, Session};
+use tests::client::callbacks::{Called, Listener, PROGRAM};
 use tests::client::nfs4::{Ops, Raw, Results, fattr, mode4};
+use tests::client::session::{Session, Terms};
 use tests::client::{Client, Fh, encode};
 use tests::daemon::{Setup, TestServer};
 
@@ -87,14 +88,17 @@ fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
 }
 
 fn session(server: &TestServer, name: &str) -> Session {
-    Session::new(server.client(), 1, name.as_bytes(), true)
+    Session::on(
+        server.client(),
+        &Terms::new(1).named(name.as_bytes()).called_back(),
+    )
 }
 
 #[track_caller]
 fn open_file(session: &mut Session, fh: &Fh, access: u32) -> Result<(Stateid4, Deleg), S> {
     let clientid = session.clientid;
     let ops = open(Ops::new().putfh(fh), 0, access, clientid, None);
-    let done = session.compound(&ops);
+    let done = session.call(&ops);
     open_results(done)
 }
 
@@ -121,7 +125,7 @@ fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
 #[track_caller]
 fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
     let ops = Ops::new().putfh(fh).op(Op4::Delegreturn, stateid);
-    let mut done = session.compound(&ops);
+    let mut done = session.call(&ops);
     done.ok(Op4::Putfh);
     done.ok(Op4::Delegreturn);
 }
@@ -161,7 +165,7 @@ fn an_open_for_writing_recalls_those_for_reading() {
     let of_a = delegated(&mut a, &fh, READ);
     let of_b = delegated(&mut b, &fh, READ);
     let clientid = c.clientid;
-    let put_off = c.start(&open(Ops::new().putfh(&fh), 0, WRITE, clientid, None));
+    let put_off = c.start(0, &open(Ops::new().putfh(&fh), 0, WRITE, clientid, None));
     hear_recall(&mut a, &fh, &of_a);
     hear_recall(&mut b, &fh, &of_b);
     give_back(&mut a, &fh, &of_a);
@@ -213,9 +217,9 @@ fn one_that_is_never_returned_is_revoked_after_a_lease() {
     let mut revoked = false;
     while !revoked && start.elapsed() < LONG {
         std::thread::sleep(Duration::from_millis(100));
-        a.compound(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
-        b.compound(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
-        revoked = a.flags & RECALLABLE_STATE_REVOKED != 0;
+        a.call(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
+        b.call(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
+        revoked = a.status & RECALLABLE_STATE_REVOKED != 0;
         assert!(!revoked || start.elapsed() >= lease, "too early");
     }
     assert!(revoked, "never revoked");
@@ -225,17 +229,17 @@ fn one_that_is_never_returned_is_revoked_after_a_lease() {
         Op4::TestStateid,
         &Raw(&[&encode(&1_u32)[..], &encode(&of_a)].concat()),
     );
-    let mut done = a.compound(&ops);
+    let mut done = a.call(&ops);
     done.ok(Op4::TestStateid);
     assert_eq!(done.more::<u32>(), 1);
     assert_eq!(done.more::<S>(), S::DelegRevoked);
-    let mut done = a.compound(&Ops::new().putfh(&fh).op(Op4::Delegreturn, &of_a));
+    let mut done = a.call(&Ops::new().putfh(&fh).op(Op4::Delegreturn, &of_a));
     done.ok(Op4::Putfh);
     assert_eq!(done.status_of(Op4::Delegreturn), S::DelegRevoked);
-    a.compound(&Ops::new().op(Op4::FreeStateid, &of_a))
+    a.call(&Ops::new().op(Op4::FreeStateid, &of_a))
         .ok(Op4::FreeStateid);
-    a.compound(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
-    assert_eq!(a.flags & RECALLABLE_STATE_REVOKED, 0);
+    a.call(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
+    assert_eq!(a.status & RECALLABLE_STATE_REVOKED, 0);
 }
 
 #[test]
@@ -328,16 +332,16 @@ fn names_and_attributes_recall() {
         let fh = file(&server, name, b"data");
         let of_a = delegated(&mut a, &fh, READ);
         let ops = change(name);
-        assert_eq!(b.compound(&ops).status, S::Delay, "{name}");
+        assert_eq!(b.call(&ops).status, S::Delay, "{name}");
         hear_recall(&mut a, &fh, &of_a);
         give_back(&mut a, &fh, &of_a);
-        assert_eq!(b.compound(&ops).status, S::Ok, "{name}");
+        assert_eq!(b.call(&ops).status, S::Ok, "{name}");
     }
     // Its own do not stand in a client's way.
     let fh = file(&server, "own", b"data");
     let own = delegated(&mut a, &fh, READ);
     let args = [encode(&Stateid4::ANONYMOUS), mode4(0o600)].concat();
-    let done = a.compound(&Ops::new().putfh(&fh).op(Op4::Setattr, &Raw(&args)));
+    let done = a.call(&Ops::new().putfh(&fh).op(Op4::Setattr, &Raw(&args)));
     assert_eq!(done.status, S::Ok);
     give_back(&mut a, &fh, &own);
 }
@@ -346,12 +350,12 @@ fn names_and_attributes_recall() {
 fn without_a_backchannel_nothing_is_delegated() {
     let server = TestServer::start();
     let fh = file(&server, "f", b"data");
-    let mut a = Session::new(server.client(), 1, b"a", false);
+    let mut a = Session::on(server.client(), &Terms::new(1).named(b"a"));
     assert_eq!(open_file(&mut a, &fh, READ).expect("open").1, None);
     // Once a connection is bound, it is.
     let bind = |session: &mut Session| {
         let args = BindConnToSessionArgs {
-            sessid: session.id,
+            sessid: session.created.id,
             dir: ChannelDirFromClient4::ForeOrBoth,
             use_conn_in_rdma_mode: false,
         };
@@ -363,14 +367,14 @@ fn without_a_backchannel_nothing_is_delegated() {
     // The connection goes: the client learns that it cannot be called, over the next.
     a.client = server.client();
     let start = Instant::now();
-    while a.flags & CB_PATH_DOWN == 0 {
+    while a.status & CB_PATH_DOWN == 0 {
         assert!(start.elapsed() < LONG, "never told");
         std::thread::sleep(Duration::from_millis(50));
-        a.compound(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
+        a.call(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
     }
     bind(&mut a);
-    a.compound(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
-    assert_eq!(a.flags & CB_PATH_DOWN, 0);
+    a.call(&Ops::new().putrootfh()).ok(Op4::Putrootfh);
+    assert_eq!(a.status & CB_PATH_DOWN, 0);
     // And is recalled over the new one.
     let mut b = session(&server, "b");
     assert_eq!(open_file(&mut b, &fh, WRITE).map(|_| ()), Err(S::Delay));
@@ -386,7 +390,7 @@ fn a_recall_goes_on_over_the_next_connection() {
     let (mut a, mut b) = (session(&server, "a"), session(&server, "b"));
     let of_a = delegated(&mut a, &fh, READ);
     let args = BindConnToSessionArgs {
-        sessid: a.id,
+        sessid: a.created.id,
         dir: ChannelDirFromClient4::Back,
         use_conn_in_rdma_mode: false,
     };
@@ -412,7 +416,7 @@ fn destroying_the_session_does_not_wait_for_callbacks() {
     delegated(&mut a, &fh, READ);
     assert_eq!(open_file(&mut b, &fh, WRITE).map(|_| ()), Err(S::Delay));
     a.callback().args::<CbRecall4args<'_>>(CbOp4::Recall);
-    let id = a.id;
+    let id = a.created.id;
     a.outside(&Ops::new().op(Op4::DestroySession, &id))
         .ok(Op4::DestroySession);
 }
@@ -435,7 +439,7 @@ fn who_waits_for_a_lock_is_told() {
         let owner = OwnerName4(b"locker");
         let clientid = session.clientid;
         args.extend(encode(&StateOwner4 { clientid, owner }));
-        session.compound(&Ops::new().putfh(&fh).op(Op4::Lock, &Raw(&args)))
+        session.call(&Ops::new().putfh(&fh).op(Op4::Lock, &Raw(&args)))
     };
     let (of_a, deleg) = open_file(&mut a, &fh, READ | WRITE).expect("open");
     if let Some((_, stateid)) = deleg {
@@ -451,7 +455,7 @@ fn who_waits_for_a_lock_is_told() {
     args.extend(encode(&locked));
     args.extend(encode(&0_u64));
     args.extend(encode(&u64::MAX));
-    let done = a.compound(&Ops::new().putfh(&fh).op(Op4::Locku, &Raw(&args)));
+    let done = a.call(&Ops::new().putfh(&fh).op(Op4::Locku, &Raw(&args)));
     assert_eq!(done.status, S::Ok);
     let callback = b.callback();
     let told: CbNotifyLock4args<'_> = callback.args(CbOp4::NotifyLock);
@@ -472,7 +476,7 @@ fn the_holder_for_writing_is_asked_for_size_and_change() {
     let asked = [bit::CHANGE, bit::SIZE];
     let get = Ops::new().putfh(&fh).getattr(&asked);
     let own = |session: &mut Session| {
-        let mut done = session.compound(&get);
+        let mut done = session.call(&get);
         done.ok(Op4::Putfh);
         let attrs = done.attrs();
         (attrs.get::<u64>(bit::CHANGE), attrs.get::<u64>(bit::SIZE))
@@ -483,7 +487,7 @@ fn the_holder_for_writing_is_asked_for_size_and_change() {
     assert_eq!(own(&mut a), before, "nobody is asked for its own");
     // What the holder says in turn, and what the other client must see.
     let ask = |a: &mut Session, b: &mut Session, change: u64, size: u64| {
-        let xid = b.start(&get);
+        let xid = b.start(0, &get);
         let callback = a.callback();
         let args: CbGetattr4args<'_> = callback.args(CbOp4::Getattr);
         assert_eq!(

@@ -2,10 +2,7 @@
 
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::op::commit::CommitArgs;
-use nfsd::nfs4::op::create_session::{ChannelAttrs4, CreateSessionArgs, CreateSessionRes};
-use nfsd::nfs4::op::exchange_id::{ClientOwner4, ExchangeIdArgs, ExchangeIdRes, StateProtect4A};
 use nfsd::nfs4::op::lock::Lock4Denied;
-use nfsd::nfs4::op::sequence::{SequenceArgs, SequenceRes};
 use nfsd::nfs4::op::setclientid::{
     CbClient4, NetName4, Netaddr4, NfsClientId4, SetclientidArgs, SetclientidRes,
 };
@@ -13,6 +10,7 @@ use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use tests::client::nfs4::{Ops, Raw, Results, fattr, mode4};
+use tests::client::session::{Session, Terms};
 use tests::client::{Client, Fh, encode};
 use tests::daemon::TestServer;
 
@@ -139,88 +137,43 @@ fn close(ops: Ops, seqid: u32, stateid: &Stateid4) -> Ops {
     ops.op(Op4::Close, &Raw(&args))
 }
 
-/// A client with a session.
+/// A client with a session, and the root of the export.
 struct Sessioned {
-    client: Client,
+    session: Session,
     clientid: u64,
-    session: Sessionid4,
-    number: u32,
     root: Fh,
 }
 
 impl Sessioned {
     fn new(server: &TestServer, name: &[u8]) -> Self {
-        let (mut client, root) = at_export(server);
-        let introduction = ExchangeIdArgs {
-            clientowner: ClientOwner4 {
-                verifier: [1; 8],
-                ownerid: OwnerName4(name),
-            },
-            flags: 0,
-            state_protect: StateProtect4A::None,
-            client_impl_id: Default::default(),
-        };
-        let mut done = client.compound(1, &Ops::new().op(Op4::ExchangeId, &introduction));
-        let known: ExchangeIdRes<'_> = done.body(Op4::ExchangeId);
-        let channel = ChannelAttrs4 {
-            headerpadsize: 0,
-            maxrequestsize: 1 << 16,
-            maxresponsesize: 1 << 16,
-            maxresponsesize_cached: 4096,
-            maxoperations: 16,
-            maxrequests: 4,
-            rdma_ird: Default::default(),
-        };
-        let (clientid, sequence) = (known.clientid, known.sequenceid);
-        let creation = CreateSessionArgs {
-            clientid,
-            sequence,
-            flags: 0,
-            fore_chan_attrs: channel.clone(),
-            back_chan_attrs: channel,
-            cb_program: 1,
-            sec_parms: Default::default(),
-        };
-        let mut done = client.compound(1, &Ops::new().op(Op4::CreateSession, &creation));
-        let created: CreateSessionRes = done.body(Op4::CreateSession);
-        Sessioned {
-            client,
-            clientid,
-            session: created.sessionid,
-            number: 0,
-            root,
-        }
+        let mut terms = Terms::new(1).named(name);
+        terms.reclaim_complete = false;
+        Self::on(server, &terms)
     }
 
     /// One that has nothing to reclaim.
     fn ready(server: &TestServer, name: &[u8]) -> Self {
-        let mut new = Self::new(server, name);
-        let mut done = new.run(Ops::new().op(Op4::ReclaimComplete, &false));
-        done.ok(Op4::ReclaimComplete);
-        new
+        Self::on(server, &Terms::new(1).named(name))
+    }
+
+    fn on(server: &TestServer, terms: &Terms) -> Self {
+        let (client, root) = at_export(server);
+        let session = Session::on(client, terms);
+        Sessioned {
+            clientid: session.clientid,
+            session,
+            root,
+        }
     }
 
     /// Runs operations behind SEQUENCE.
     fn run(&mut self, ops: Ops) -> Results {
-        self.number += 1;
-        let sequence = SequenceArgs {
-            sessionid: self.session,
-            sequenceid: self.number,
-            slotid: 0,
-            highest_slotid: 0,
-            cachethis: false,
-        };
-        let all = Ops::new().op(Op4::Sequence, &sequence).then(&ops);
-        let mut done = self.client.compound(1, &all);
-        done.body::<SequenceRes>(Op4::Sequence);
-        done
+        self.session.call(&ops)
     }
 
     /// Runs operations on a file.
     fn at(&mut self, fh: &[u8], ops: Ops) -> Results {
-        let mut done = self.run(Ops::new().putfh(fh).then(&ops));
-        done.ok(Op4::Putfh);
-        done
+        self.session.at(fh, &ops)
     }
 
     fn open(&mut self, shares: (u32, u32), what: What<'_>) -> Result<(Stateid4, Fh), S> {

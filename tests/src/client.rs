@@ -7,7 +7,7 @@ pub mod nfs3;
 pub mod nfs4;
 pub mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -190,6 +190,12 @@ pub struct Client {
     xid: u32,
     input: Vec<u8>,
     early: HashMap<u32, Answer>,
+    calls: VecDeque<Vec<u8>>,
+}
+
+/// The server calls over the connection (RFC 5531 9: `msg_type` 0).
+fn is_call(record: &[u8]) -> bool {
+    record.get(4..8) == Some(&[0; 4])
 }
 
 /// Transaction ids differ between connections too, or the duplicate request cache would take one client's call for
@@ -252,6 +258,7 @@ impl Client {
             xid: first_xid(),
             input: Vec::new(),
             early: HashMap::new(),
+            calls: VecDeque::new(),
         }
     }
 
@@ -390,14 +397,34 @@ impl Client {
     /// If there is none in time.
     #[track_caller]
     pub fn next_answer(&mut self) -> (u32, Answer) {
-        let record = match self.try_record(PATIENCE) {
-            Ok(Some(record)) => record,
-            Ok(None) => panic!("the server closed the connection instead of answering"),
-            Err(e) => panic!("no answer: {e}"),
-        };
-        let answer = Answer { record };
-        let xid = answer.header().0.xid;
-        (xid, answer)
+        loop {
+            let record = match self.try_record(PATIENCE) {
+                Ok(Some(record)) => record,
+                Ok(None) => panic!("the server closed the connection instead of answering"),
+                Err(e) => panic!("no answer: {e}"),
+            };
+            if is_call(&record) {
+                self.calls.push_back(record);
+                continue;
+            }
+            let answer = Answer { record };
+            let xid = answer.header().0.xid;
+            return (xid, answer);
+        }
+    }
+
+    /// The next call of the server's, if one comes in time or has come between answers.
+    ///
+    /// # Panics
+    /// If an answer comes.
+    #[track_caller]
+    pub fn next_call(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        if self.calls.is_empty() {
+            let record = self.try_record(patience).ok().flatten()?;
+            assert!(is_call(&record), "an answer nobody waits for");
+            self.calls.push_back(record);
+        }
+        self.calls.pop_front()
     }
 
     /// The answer to one call; answers to others are kept for them.

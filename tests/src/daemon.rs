@@ -305,6 +305,38 @@ impl TestServer {
         }
     }
 
+    /// What NFSv4 clients hold, by gauge; only what there is any of.
+    #[track_caller]
+    pub fn state(&self) -> BTreeMap<String, u64> {
+        let mut all = self.stats();
+        let of_state = |name: &str| name.starts_with("nfs4.") || name.starts_with("locks.");
+        all.retain(|name, value| *value > 0 && of_state(name));
+        all
+    }
+
+    /// Has it drop all NFSv4 clients, after which nothing they held may be there. All connections must be closed.
+    ///
+    /// # Panics
+    /// If something is, after a while.
+    #[track_caller]
+    pub fn forget_clients(&self) {
+        let end = Instant::now() + PATIENCE;
+        let before = self.state();
+        loop {
+            // A request that was under way may have made another one.
+            self.control("expire").expect("expire");
+            let now = self.state();
+            if now.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "left without clients: {now:?}\nbefore: {before:?}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Starts it (again) on the same export, state directory and port.
     ///
     /// # Panics
@@ -473,6 +505,9 @@ impl Drop for TestServer {
             let tail = tail.map_or("", |i| &log[i..]);
             eprintln!("--- end of the server's log\n{tail}---");
         } else if self.child.is_some() {
+            if self.alive() {
+                self.forget_clients();
+            }
             self.stop();
         }
         self.kill9();

@@ -8,6 +8,7 @@ use nfsd::nfs4::status::Nfsstat4;
 use nfsd::nfs4::types::{Sessionid4, Verifier4};
 
 use super::Client;
+use super::callbacks::{Callbacks, PROGRAM};
 use super::nfs4::{COMPOUND, Ops, Raw, Results};
 
 /// What a client introduces itself with, and what it asks for.
@@ -49,9 +50,24 @@ impl Terms {
             cached: 4096,
             ops: 64,
             slots: 16,
-            program: 0x4000_0000,
+            program: PROGRAM,
             reclaim_complete: true,
         }
+    }
+
+    /// The same client boot whoever makes it, of this name.
+    #[must_use]
+    pub fn named(mut self, owner: &[u8]) -> Terms {
+        self.owner = owner.to_vec();
+        self.verifier = [1; 8];
+        self
+    }
+
+    /// Its connection takes callbacks.
+    #[must_use]
+    pub fn called_back(mut self) -> Terms {
+        self.flags |= 2;
+        self
     }
 
     /// `EXCHANGE_ID4args` with these flags, state not protected.
@@ -192,6 +208,7 @@ pub struct Session {
     pub status: u32,
     /// Ask for replies to be kept.
     pub keep: bool,
+    pub(super) callbacks: Callbacks,
     /// Number of the last request of each slot.
     slots: Vec<u32>,
 }
@@ -234,6 +251,7 @@ impl Session {
             created,
             status: 0,
             keep: false,
+            callbacks: Callbacks::default(),
             slots: vec![0; created.slots as usize],
         }
     }
@@ -281,6 +299,20 @@ impl Session {
     pub fn call(&mut self, ops: &Ops) -> Results {
         let xid = self.start(0, ops);
         self.finish(xid)
+    }
+
+    /// Runs operations outside of the session.
+    #[track_caller]
+    pub fn outside(&mut self, ops: &Ops) -> Results {
+        self.client.compound(self.minor, ops)
+    }
+
+    /// Runs operations on a file in slot 0; their results, PUTFH's taken.
+    #[track_caller]
+    pub fn at(&mut self, fh: &[u8], ops: &Ops) -> Results {
+        let mut done = self.call(&Ops::new().putfh(fh).then(ops));
+        done.ok(Op4::Putfh);
+        done
     }
 
     /// The filehandle a walk from the root ends at.

@@ -181,5 +181,38 @@ impl State {
     }
 }
 
+/// What all clients hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Held {
+    pub open_owners: usize,
+    pub lock_owners: usize,
+    pub opens: usize,
+    pub lock_sets: usize,
+    pub waits: usize,
+    pub delegations: usize,
+    pub copies: usize,
+}
+
+impl State {
+    /// What all clients hold together. Looks at each of them: for metrics and tests.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let mut all = Held::default();
+        for client in self.clients() {
+            let inner = client.lock();
+            let one = inner.holdings.counts();
+            all.open_owners += one.open_owners;
+            all.lock_owners += one.lock_owners;
+            all.opens += one.opens;
+            all.lock_sets += one.lock_sets;
+            all.waits += one.waits;
+            all.delegations += one.delegations;
+            all.copies += inner.copies.running();
+        }
+        all
+    }
+}
+
 #[cfg(test)]
 mod tests;
