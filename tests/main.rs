@@ -27,6 +27,8 @@ mod codec;
 mod crash;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
+/// Locks, opens and delegations of two clients while the server is killed again and again.
+mod lock_kills;
 /// Locks, shared state and recovery of NFSv4 through the real client, with two of them.
 mod locking;
 /// Every NFSv3 procedure with the raw client: success, errors, attributes, handles, exports, full disks.

@@ -4,8 +4,10 @@
 //!                                        4.0, 4.1, 4.2) can pass them; `local` is every check
 //!     guest locks FILE STEP...           locks, see locks.rs
 //!     guest torture-prepare DIR SIZES    SIZES: PROCESSES RANGES FILES ROUNDS, see torture.rs
-//!     guest torture DIR CLIENT SIZES
+//!     guest torture DIR CLIENT SIZES [STOP]
 //!     guest torture-sum DIR SIZES
+//!     guest keeper DIR ME OTHER MARKS STOP   opens, locks and delegations until the file STOP exists, see keeper.rs
+//!     guest keeper-check DIR WHO ROUNDS
 //!     guest ledger DIR LOG STOP          acknowledged-record writers until the file STOP exists
 //!     guest audit DIR LOG                every record acknowledged in LOG is in DIR
 //!     guest count DIR LOCK TIMES         adds one to a counter under an O_EXCL lock file, TIMES times
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 mod attributes;
 mod data;
 mod extended;
+mod keeper;
 mod ledger;
 mod load;
 mod locks;
@@ -40,15 +43,34 @@ fn main() -> ExitCode {
         ["checks", dir, version, filter] => checks(Path::new(dir), version, filter),
         ["locks", file, ref steps @ ..] => locks::run(Path::new(file), steps),
         ["torture-prepare", dir, ref sizes @ ..] => torture::prepare(Path::new(dir), plan(sizes)),
-        ["torture", dir, client, ref sizes @ ..] => {
-            torture::fight(Path::new(dir), number(client), plan(sizes))
+        ["torture", dir, client, ref sizes @ .., stop] if sizes.len() == 4 => {
+            torture::fight(Path::new(dir), number(client), plan(sizes), stop)
         }
-        ["torture-one", dir, me, ranges, files, rounds] => torture::one(
+        ["torture", dir, client, ref sizes @ ..] => {
+            torture::fight(Path::new(dir), number(client), plan(sizes), "")
+        }
+        ["torture-one", dir, me, ranges, files, rounds, stop] => torture::one(
             Path::new(dir),
             number(me),
             plan(&["1", ranges, files, rounds]),
+            Path::new(stop),
         ),
         ["torture-sum", dir, ref sizes @ ..] => torture::sum(Path::new(dir), plan(sizes)),
+        ["keeper", dir, me, other, marks, stop] => {
+            let (dir, marks, stop) = (Path::new(dir), Path::new(marks), Path::new(stop));
+            let (me, other) = (number(me), number(other));
+            let keeper = keeper::Keeper {
+                dir,
+                me,
+                other,
+                marks,
+                stop,
+            };
+            keeper.run()
+        }
+        ["keeper-check", dir, who, rounds] => {
+            keeper::check(Path::new(dir), number(who), number(rounds))
+        }
         ["ledger", dir, log, stop] => {
             ledger::write(Path::new(dir), Path::new(log), Path::new(stop))
         }

@@ -63,7 +63,8 @@ pub fn prepare(dir: &Path, plan: Plan) -> ExitCode {
 }
 
 /// Runs the processes, as `client` (a number of its own, not 0), and prints `ROUNDS VIOLATIONS`, the sums over them.
-pub fn fight(dir: &Path, client: u64, plan: Plan) -> ExitCode {
+/// They stop early when there is a file `stop`.
+pub fn fight(dir: &Path, client: u64, plan: Plan, stop: &str) -> ExitCode {
     let exe = std::env::current_exe().expect("exe");
     let words = [plan.ranges, plan.files, plan.rounds].map(|n| n.to_string());
     let children: Vec<_> = (0..plan.processes)
@@ -73,7 +74,8 @@ pub fn fight(dir: &Path, client: u64, plan: Plan) -> ExitCode {
                 .arg("torture-one")
                 .arg(dir)
                 .arg((client * 1000 + n).to_string())
-                .args(&words);
+                .args(&words)
+                .arg(stop);
             command.stdout(Stdio::piped()).spawn().expect("spawn")
         })
         .collect();
@@ -93,13 +95,16 @@ pub fn fight(dir: &Path, client: u64, plan: Plan) -> ExitCode {
 }
 
 /// One process: prints how many write rounds it did and how many violations it saw.
-pub fn one(dir: &Path, me: u64, plan: Plan) -> ExitCode {
+pub fn one(dir: &Path, me: u64, plan: Plan, stop: &Path) -> ExitCode {
     let mut random = Random::new(me);
     let files: Vec<File> = (0..plan.files)
         .map(|f| crate::data::open(&path(dir, f)))
         .collect();
     let (mut done, mut violations) = (0, 0);
     for _ in 0..plan.rounds {
+        if stop.exists() {
+            break;
+        }
         let file = &files[random.below(plan.files) as usize];
         let first = random.below(plan.ranges);
         // Sometimes several ranges by one lock.
