@@ -8,6 +8,7 @@
 mod arbitrary;
 pub mod check;
 pub mod inherit;
+mod live;
 pub mod map;
 pub mod mode;
 pub mod nfs4;
@@ -15,4 +16,5 @@ pub mod posix;
 pub mod xattr;
 
 pub use check::{Access, Caller, Kind, Node, permits, permitted};
+pub use live::live;
 pub use posix::{Acl, Entry, Invalid, Perm, Tag};

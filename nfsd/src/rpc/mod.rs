@@ -17,6 +17,8 @@ use crate::cx::{Cx, Reply};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{self, NFS_PROGRAM, NFS_V3};
 use crate::nfs4::{self, NFS_V4};
+use crate::nfsacl;
+use crate::nfsacl::types::{NFS_ACL_PROGRAM, NFSACL_V2, NFSACL_V3};
 use crate::xdr::Dec;
 use auth::{AuthStat, Identity};
 use msg::{Call, Refusal};
@@ -59,6 +61,7 @@ macro_rules! programs {
 programs! {
     NFS_PROGRAM NFS_V3..=NFS_V4 => nfs;
     MOUNT_PROGRAM MOUNT_V1..=MOUNT_V3 => crate::mount::dispatch;
+    NFS_ACL_PROGRAM NFSACL_V2..=NFSACL_V3 => nfsacl::dispatch;
     PMAP_PROG PMAP_V2..=RPCB_V4 => portmap_proc::dispatch;
 }
 
@@ -111,6 +114,7 @@ pub fn cached(prog: u32, vers: u32, proc: u32) -> bool {
         None
     };
     row.is_some_and(|row| row.flags.contains(nfs3::Flags::CACHED))
+        || nfsacl::cached(prog, vers, proc)
 }
 
 /// Who calls. NULL is there to be pinged: whatever its credential, it does nothing for nobody
@@ -156,7 +160,7 @@ mod tests {
     fn programs_are_listed_once() {
         let mut numbers: Vec<u32> = PROGRAMS.iter().map(|program| program.number).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [100_000, 100_003, 100_005]);
+        assert_eq!(numbers, [100_000, 100_003, 100_005, 100_227]);
     }
 
     #[test]
@@ -165,6 +169,11 @@ mod tests {
             .filter(|proc| cached(NFS_PROGRAM, 3, *proc))
             .collect();
         assert_eq!(cached, [2, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let cached: Vec<u32> = (0..9)
+            .filter(|proc| super::cached(NFS_ACL_PROGRAM, 3, *proc))
+            .collect();
+        assert_eq!(cached, [2], "SETACL");
+        assert!(!super::cached(NFS_ACL_PROGRAM, 2, 2));
         assert!(!super::cached(NFS_PROGRAM, 4, 2) && !super::cached(MOUNT_PROGRAM, 3, 2));
     }
 

@@ -199,6 +199,7 @@ mod tests {
             (100_005, 1, IPPROTO_TCP, 2049),
             (100_005, 3, IPPROTO_TCP, 2049),
             (100_000, 2, IPPROTO_TCP, 2049),
+            (100_227, 3, IPPROTO_TCP, 2049),
             (100_003, 3, IPPROTO_UDP, 0),
             (100_003, 2, IPPROTO_TCP, 0),
             (100_021, 4, IPPROTO_TCP, 0),
