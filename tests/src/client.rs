@@ -4,6 +4,7 @@
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
+pub mod nfsacl;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -85,7 +85,8 @@ pub(crate) async fn load(file: &File, attr: &Attr, which: Which) -> Result<Optio
     if let Some(known) = file.acl.get(which, attr) {
         return Ok(known);
     }
-    let acl = read(file, which).await?.map(Arc::new);
+    // Apart from the request's future: most find it in the cache or need none.
+    let acl = Box::pin(read(file, which)).await?.map(Arc::new);
     file.acl.put(which, attr, acl.clone(), exec::wall_clock());
     Ok(acl)
 }

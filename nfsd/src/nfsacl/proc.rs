@@ -6,8 +6,8 @@ use acl::{Acl, mode};
 use vfs::{Attr, Which};
 
 use super::types::{
-    AclList, AclProc3, Getacl3Args, Getacl3Res, Getacl3ResOk, NFS_ACL_PROGRAM, NFSACL_V3,
-    Setacl3Args, Setacl3Res, mask,
+    AclList, AclProc3, Getacl3Args, Getacl3Res, Getacl3ResOk, NFSACL_V3, Setacl3Args, Setacl3Res,
+    mask,
 };
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::attr::post_op;
@@ -44,10 +44,11 @@ pub async fn dispatch(
     done.map_err(|_| Refusal::SystemErr)
 }
 
-/// Whether a retransmission must be answered from the duplicate request cache: of a SETACL that an other client's has
-/// followed.
-pub fn cached(prog: u32, vers: u32, proc: u32) -> bool {
-    (prog, vers, proc) == (NFS_ACL_PROGRAM, NFSACL_V3, AclProc3::Setacl.wire())
+/// Whether a retransmission of a procedure of version 3 must be answered from the duplicate request cache: a SETACL run
+/// again would undo another client's that came in between.
+#[must_use]
+pub fn cached(proc: u32) -> bool {
+    proc == AclProc3::Setacl.wire()
 }
 
 /// A file whose ACLs are offered: not where the export says `no_acl`.

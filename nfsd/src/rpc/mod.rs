@@ -108,13 +108,13 @@ pub async fn call(cx: &Cx, call: &Call<'_>, reply: &mut Reply) -> Result<(), Ref
 /// Whether a retransmission must be answered from the duplicate request cache.
 #[must_use]
 pub fn cached(prog: u32, vers: u32, proc: u32) -> bool {
-    let row = if (prog, vers) == (NFS_PROGRAM, NFS_V3) {
-        nfs3::row(proc)
-    } else {
-        None
-    };
-    row.is_some_and(|row| row.flags.contains(nfs3::Flags::CACHED))
-        || nfsacl::cached(prog, vers, proc)
+    match (prog, vers) {
+        (NFS_PROGRAM, NFS_V3) => {
+            nfs3::row(proc).is_some_and(|row| row.flags.contains(nfs3::Flags::CACHED))
+        }
+        (NFS_ACL_PROGRAM, NFSACL_V3) => nfsacl::cached(proc),
+        _ => false,
+    }
 }
 
 /// Who calls. NULL is there to be pinged: whatever its credential, it does nothing for nobody

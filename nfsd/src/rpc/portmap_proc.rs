@@ -224,11 +224,11 @@ mod tests {
         let raw = v2(PmapProc::Dump, &());
         let list: PmapList<'_> = Dec::new(&raw).get().expect("decodes");
         let listed: Vec<_> = list.iter().map(|m| (m.prog, m.vers, m.port)).collect();
-        assert_eq!(listed.len(), 7);
+        assert_eq!(listed.len(), 10);
         assert!(listed.contains(&(100_003, 3, 2049)));
         let raw = v4(RpcbProc::Dump, &());
         let list: RpcbList<'_> = Dec::new(&raw).get().expect("decodes");
-        assert_eq!(list.iter().count(), 14);
+        assert_eq!(list.iter().count(), 20);
         assert!(list.iter().any(|r| r.r_addr.0 == b"::.8.1"));
     }
 
@@ -241,7 +241,7 @@ mod tests {
             (rpcb(3, "tcp6", "fe80::1.0.111"), "fe80::1.8.1"),
             (rpcb(3, "tcp6", "10.0.0.9.0.111"), "::.8.1"),
             (rpcb(3, "udp", ""), ""),
-            (rpcb(4, "tcp", ""), ""),
+            (rpcb(4, "tcp", ""), "0.0.0.0.8.1"),
         ] {
             for proc in [RpcbProc::Getaddr, RpcbProc::Getversaddr] {
                 let expected = bytes(&RpcbString(expected.as_bytes()));
