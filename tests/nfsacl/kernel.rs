@@ -48,13 +48,14 @@ setfacl -k team/private
 getfacl -cn team/private | (! grep default)
 
 # Enforced: the same user through the mount.
-as() { setpriv --reuid=$1 --regid=$1 --clear-groups sh -c 'cd /mnt/nfs; '$2; }
-as 2001 'echo more >>team/new'
-as 2001 'touch team/of-2001; ! cat team/private/x 2>/dev/null'
-! as 2002 'cat team/new' 2>/dev/null
-! as 2003 'ls team' 2>/dev/null
-! as 2001 'setfacl -m u:2001:rwx team' 2>/tmp/err; grep -q 'Operation not permitted' /tmp/err
-! setfacl -d -m u:1:r plain/file 2>/dev/null
+as() { setpriv --reuid=$1 --regid=$1 --clear-groups sh -c "cd /mnt/nfs; $2"; }
+as 2001 'echo more >>team/new; touch team/of-2001'
+as 2001 'setfacl -m u:2004:r team/of-2001'
+(! as 2001 'ls team/private') 2>/dev/null
+(! as 2002 'cat team/new') 2>/dev/null
+(! as 2003 'ls team') 2>/dev/null
+(! as 2001 'setfacl -m u:2001:rwx team') 2>/tmp/err; grep -q 'Operation not permitted' /tmp/err
+(! setfacl -d -m u:1:r plain/file) 2>/dev/null
 
 # Many entries, and a listing file that restores them.
 for n in $(seq 3000 3199); do echo u:$n:r; done | setfacl -M - plain/bare
@@ -141,7 +142,7 @@ fn an_export_without_acls() {
     bed.guest.ok(
         60,
         "cd /mnt/nfs; touch f; chmod 640 f
-         ! setfacl -m u:1:r f 2>/tmp/err; grep -q 'Operation not supported' /tmp/err
+         (! setfacl -m u:1:r f) 2>/tmp/err; grep -q 'Operation not supported' /tmp/err
          [ $(getfacl -cn f | wc -l) = 4 ]
          cp -a f g; [ $(stat -c %a g) = 640 ]; mkdir d; rsync -a d/ e/; ls -l",
     );
@@ -150,6 +151,6 @@ fn an_export_without_acls() {
     bed.mount("noacl");
     bed.guest.ok(
         30,
-        "cd /mnt/nfs; ! setfacl -m u:1:r f; cd /; umount /mnt/nfs",
+        "cd /mnt/nfs; (! setfacl -m u:1:r f); cd /; umount /mnt/nfs",
     );
 }

@@ -11,7 +11,7 @@ use tests::client::{Client, encode, record};
 use tests::daemon::{Setup, TestServer, fresh_dir};
 use tests::image::Fs;
 use tests::loopfs::{LOOP, LoopFs};
-use tests::need;
+use tests::need::{self, Need};
 
 use super::both;
 
@@ -194,13 +194,14 @@ fn handles_exports_and_options() {
 #[test]
 fn file_systems_without_acls() {
     let test = "nfsacl::refusals::file_systems_without_acls";
-    if !need::have(test, &[LOOP]) {
+    let btrfs = &[Need::Program("mkfs.btrfs", "btrfs-progs")];
+    if !need::have(test, &[LOOP, btrfs]) {
         return;
     }
     let dir = fresh_dir();
     let place = dir.path().join("export");
-    let Some(fs) = LoopFs::try_new(&place, Fs::Ext4, 32, &[], "noacl") else {
-        return need::not_run(test, "a kernel that mounts ext4 without ACLs");
+    let Some(fs) = LoopFs::try_new(&place, Fs::Btrfs, 128, &[], "noacl") else {
+        return need::not_run(test, "a kernel that mounts btrfs without ACLs");
     };
     let server = Setup::default().start_in(dir);
     let (mut client, root) = server.mounted();
