@@ -309,31 +309,32 @@ impl Reading {
 
     /// # Errors
     /// `Deny`, `TooMany`, `UndefinedId`.
-    fn into_acl(mut self, directory: bool) -> Result<Acl, Unsupported> {
+    fn into_acl(self, directory: bool) -> Result<Acl, Unsupported> {
         let never = Mask::READ_ATTRIBUTES | Mask::READ_ACL;
-        let mut entries = Vec::new();
-        let mut push = |tag, perm| entries.push(Entry { tag, perm });
-        push(Tag::UserObj, self.owner.perm(never | OWNERS, directory)?);
+        let owner = self.owner.perm(never | OWNERS, directory)?;
         let group = self.group.perm(never, directory)?;
-        push(Tag::GroupObj, group);
-        let mut class = group;
-        let mut named = false;
-        let lists: [(&mut Named, fn(u32) -> Tag); 2] =
-            [(&mut self.users, Tag::User), (&mut self.groups, Tag::Group)];
-        for (list, tag) in lists {
-            for (id, verdict) in &mut list.verdicts {
-                verdict.catch_up(self.all);
-                let perm = verdict.perm(never, directory)?;
-                push(tag(*id), perm);
-                class = class | perm;
-                named = true;
-            }
-        }
         let other = self.other.perm(never, directory)?;
-        push(Tag::Other, other);
-        if named {
-            push(Tag::Mask, mask(class, other));
+        let users = self.users.verdicts.into_iter();
+        let users = users.map(|(uid, verdict)| (Tag::User(uid), verdict));
+        let groups = self.groups.verdicts.into_iter();
+        let groups = groups.map(|(gid, verdict)| (Tag::Group(gid), verdict));
+        let entry = |tag, perm| Entry { tag, perm };
+        let mut entries = Vec::new();
+        let mut class = group;
+        for (tag, mut verdict) in users.chain(groups) {
+            verdict.catch_up(self.all);
+            let perm = verdict.perm(never, directory)?;
+            class = class | perm;
+            entries.push(entry(tag, perm));
         }
+        if !entries.is_empty() {
+            entries.push(entry(Tag::Mask, mask(class, other)));
+        }
+        entries.extend([
+            entry(Tag::UserObj, owner),
+            entry(Tag::GroupObj, group),
+            entry(Tag::Other, other),
+        ]);
         Ok(Acl::sorted(entries)?)
     }
 }
