@@ -289,7 +289,11 @@ fn a_user_denied_everything_is() {
 #[test]
 fn long_lists() {
     let ace = |n: u32| Ace {
-        kind: if n.is_multiple_of(2) { Type::Allow } else { Type::Deny },
+        kind: if n.is_multiple_of(2) {
+            Type::Allow
+        } else {
+            Type::Deny
+        },
         flags: Flags::NONE,
         mask: Mask::from_wire(n % 8),
         who: match n % 4 {
