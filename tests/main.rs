@@ -35,6 +35,8 @@ mod locking;
 mod nfs3;
 /// Every NFSv4 operation with the raw client.
 mod nfs4;
+/// NFSACL: the procedures with the raw client, lifetimes of ACLs, setfacl and getfacl through the kernel client.
+mod nfsacl;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
 /// Real programs on the mount: tar, git, rsync, sqlite, cargo.

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr};
 
+use crate::live::Counted;
+
 /// Most entries an ACL can have: the kernel's largest xattr (`XATTR_SIZE_MAX`, 65,536 bytes) less the four byte
 /// header, in entries of eight bytes.
 pub const MAX_ENTRIES: usize = (65_536 - 4) / 8;
@@ -125,6 +127,7 @@ pub enum Invalid {
 pub struct Acl {
     /// USER_OBJ, USER*, GROUP_OBJ, GROUP*, at most one MASK, OTHER; MASK is there if any USER or GROUP is.
     entries: Box<[Entry]>,
+    counted: Counted,
 }
 
 impl Acl {
@@ -137,6 +140,7 @@ impl Acl {
         validate(&entries)?;
         Ok(Acl {
             entries: entries.into_boxed_slice(),
+            counted: Counted::new(),
         })
     }
 
@@ -174,6 +178,7 @@ impl Acl {
                     perm: perm(entry),
                 })
                 .collect(),
+            counted: Counted::new(),
         }
     }
 }

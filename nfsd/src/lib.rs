@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
+pub mod nfsacl;
 pub mod request;
 pub mod roots;
 pub mod rpc;

@@ -44,6 +44,10 @@ fn collect(shared: &Shared) -> BTreeMap<String, u64> {
     );
     all.insert("connections".to_owned(), shared.connections.total() as u64);
     all.insert("files.open".to_owned(), shared.vfs.table.len() as u64);
+    let cached = shared.vfs.table.acls_cached();
+    let live = acl::live();
+    all.insert("acls.cached".to_owned(), cached as u64);
+    all.insert("acls.in_use".to_owned(), live.saturating_sub(cached) as u64);
     let drc = shared.drc.counts();
     all.insert("drc.entries".to_owned(), drc.entries as u64);
     all.insert("drc.bytes".to_owned(), drc.bytes as u64);

@@ -104,6 +104,10 @@ fn an_owner_without_a_name_is_invalid() {
         let mut done = client.compound(0, &ops.op(Op4::Setattr, &Raw(&args)));
         done.ok(Op4::Putfh);
         done.ok(Op4::Lookup);
-        assert_eq!(done.status_of(Op4::Setattr), expected, "{attribute} {name:?}");
+        assert_eq!(
+            done.status_of(Op4::Setattr),
+            expected,
+            "{attribute} {name:?}"
+        );
     }
 }

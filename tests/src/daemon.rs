@@ -72,7 +72,8 @@ pub struct TestServer {
 }
 
 /// What must be as before once all clients are gone.
-const GAUGES: [&str; 6] = [
+const GAUGES: [&str; 7] = [
+    "acls.in_use",
     "buffers.out",
     "buffers.recv_out",
     "connections",

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use acl::check::{Caller, Kind, Node, permits};
 use acl::posix::{Acl, Perm};
 
+use crate::acls::{self, Which};
 use crate::attr::{Attr, FileKind};
 use crate::cred::Cred;
 use crate::errno::{Errno, Result};
-use crate::exec;
 use crate::file::File;
-use crate::uring::meta_ops;
 use crate::vfs::Vfs;
 
 /// What a caller may do with a file, as `access(2)` would say.
@@ -92,27 +91,10 @@ fn acl_matters(file: &File, attr: &Attr, cred: &Cred) -> bool {
 }
 
 async fn load_acl(file: &File, attr: &Attr, cred: &Cred) -> Result<Option<Arc<Acl>>> {
-    if !acl_matters(file, attr, cred) || attr.kind == FileKind::Symlink {
+    if !acl_matters(file, attr, cred) {
         return Ok(None);
     }
-    if let Some(known) = file.acl.get(attr) {
-        return Ok(known);
-    }
-    let name = acl::xattr::ACCESS;
-    let value = meta_ops::getxattr(
-        file.path(),
-        crate::mount::c_string(name.as_bytes())?,
-        acl::xattr::MAX_LEN,
-    );
-    let acl = match value.await {
-        Ok(bytes) => Some(Arc::new(
-            acl::xattr::decode(&bytes).map_err(|_| Errno::EIO)?,
-        )),
-        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => None,
-        Err(e) => return Err(e),
-    };
-    file.acl.put(attr, acl.clone(), exec::wall_clock());
-    Ok(acl)
+    acls::load(file, attr, Which::Access).await
 }
 
 /// Decides whether `cred` may do `need` on the file that has `attr`.

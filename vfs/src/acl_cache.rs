@@ -1,10 +1,11 @@
-//! Access ACLs of files, remembered per file as long as its ctime proves them current.
+//! ACLs of files, remembered per file as long as its ctime proves them current.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use acl::posix::Acl;
 
+use crate::acls::Which;
 use crate::attr::{Attr, Time};
 
 /// Two changes within this time may carry the same timestamp (the kernel's tick, at most 10 ms).
@@ -27,34 +28,64 @@ struct Cached {
     acl: Option<Arc<Acl>>,
 }
 
-/// The cached access ACL of one file, owned by the file.
 #[derive(Default)]
-pub struct AclCache(Mutex<Option<Cached>>);
+struct Slots {
+    access: Option<Cached>,
+    default: Option<Cached>,
+}
+
+impl Slots {
+    fn slot(&mut self, which: Which) -> &mut Option<Cached> {
+        match which {
+            Which::Access => &mut self.access,
+            Which::Default => &mut self.default,
+        }
+    }
+}
+
+/// The cached ACLs of one file, owned by the file.
+#[derive(Default)]
+pub struct AclCache(Mutex<Slots>);
 
 impl AclCache {
-    /// What is known: `Some(None)` means the file has no ACL beyond its mode.
-    pub fn get(&self, attr: &Attr) -> Option<Option<Arc<Acl>>> {
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known: `Some(None)` means the file has no such ACL.
+    pub fn get(&self, which: Which, attr: &Attr) -> Option<Option<Arc<Acl>>> {
+        let mut slots = self.slots();
+        let cached = slots.slot(which).as_ref();
         cached
-            .as_ref()
             .filter(|c| c.ctime == attr.ctime)
             .map(|c| c.acl.clone())
     }
 
-    /// Remembers what was read while the file had `attr`, if its ctime tells it from later ones.
-    pub fn put(&self, attr: &Attr, acl: Option<Arc<Acl>>, now: SystemTime) {
-        if settled(attr.ctime, now) {
-            let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *cached = Some(Cached {
-                ctime: attr.ctime,
-                acl,
-            });
-        }
+    /// Remembers what was read while the file had `attr`, if its ctime tells it from later ones. What
+    /// is known of another state goes in any case.
+    pub fn put(&self, which: Which, attr: &Attr, acl: Option<Arc<Acl>>, now: SystemTime) {
+        let new = settled(attr.ctime, now).then_some(Cached {
+            ctime: attr.ctime,
+            acl,
+        });
+        let old = std::mem::replace(self.slots().slot(which), new);
+        drop(old);
     }
 
-    /// Forgets it: the server itself is about to change the file.
+    /// Forgets both: the server itself is about to change the file.
     pub fn drop_cached(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let old = std::mem::take(&mut *self.slots());
+        drop(old);
+    }
+
+    /// How many ACLs it holds.
+    pub fn held(&self) -> usize {
+        let slots = self.slots();
+        [&slots.access, &slots.default]
+            .into_iter()
+            .flatten()
+            .filter(|cached| cached.acl.is_some())
+            .count()
     }
 }
 

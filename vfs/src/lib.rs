@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod acl_cache;
+mod acls;
 pub mod attr;
 mod change;
 mod copy;
@@ -33,6 +34,7 @@ pub mod vfs;
 mod xattr;
 
 pub use access::{Permit, Rights};
+pub use acls::{AclChange, Which};
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Time};
 pub use copy::CopyRange;
 pub use cred::Cred;

@@ -164,6 +164,11 @@ impl Mount {
         self.fsid ^ dev.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
+    /// Whether its files can have POSIX ACLs: not where the file system has none or is mounted `noacl`.
+    pub fn acls(&self) -> bool {
+        self.acl
+    }
+
     fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -159,6 +159,7 @@ impl Vfs {
             Ok(attr) => attr,
             Err(e) => return Changed::failed(e),
         };
+        file.acl.drop_cached();
         let result = op.await;
         change.made();
         let after = self.post(file).await;

@@ -6,7 +6,7 @@ pub mod dirlist;
 mod listing;
 mod made;
 pub mod proc;
-mod reply;
+pub(crate) mod reply;
 pub mod res;
 pub mod status;
 pub mod types;

@@ -32,7 +32,7 @@ pub(super) fn name(name: Filename3<'_>) -> Result<Name, Nfsstat3> {
 }
 
 /// Attributes for the reply of a procedure that did not get to them.
-pub(super) async fn attributes(cx: &Cx, opened: &Opened) -> PostOpAttr {
+pub(crate) async fn attributes(cx: &Cx, opened: &Opened) -> PostOpAttr {
     let attr = cx.server.vfs.getattr(&opened.file).await.ok();
     post_op(&opened.file, attr.as_ref())
 }
@@ -46,7 +46,7 @@ pub(super) async fn unchanged(cx: &Cx, opened: &Opened) -> WccData {
 }
 
 /// On `sync` exports (exports(5)) changes of these files are on stable storage before the reply.
-pub(super) async fn settle(cx: &Cx, opened: &Opened, files: &[&Arc<File>]) -> Result<(), Nfsstat3> {
+pub(crate) async fn settle(cx: &Cx, opened: &Opened, files: &[&Arc<File>]) -> Result<(), Nfsstat3> {
     if !opened.options.is_async() {
         cx.server.vfs.settle(files).await?;
     }

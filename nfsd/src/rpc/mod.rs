@@ -17,6 +17,8 @@ use crate::cx::{Cx, Reply};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{self, NFS_PROGRAM, NFS_V3};
 use crate::nfs4::{self, NFS_V4};
+use crate::nfsacl;
+use crate::nfsacl::types::{NFS_ACL_PROGRAM, NFSACL_V2, NFSACL_V3};
 use crate::xdr::Dec;
 use auth::{AuthStat, Identity};
 use msg::{Call, Refusal};
@@ -59,6 +61,7 @@ macro_rules! programs {
 programs! {
     NFS_PROGRAM NFS_V3..=NFS_V4 => nfs;
     MOUNT_PROGRAM MOUNT_V1..=MOUNT_V3 => crate::mount::dispatch;
+    NFS_ACL_PROGRAM NFSACL_V2..=NFSACL_V3 => nfsacl::dispatch;
     PMAP_PROG PMAP_V2..=RPCB_V4 => portmap_proc::dispatch;
 }
 
@@ -113,6 +116,7 @@ pub fn cached(call: &Call<'_>) -> bool {
         (NFS_PROGRAM, NFS_V4, nfs4::PROC_COMPOUND) => {
             nfs4::compound::minor(call.args.clone()) == Some(0)
         }
+        (NFS_ACL_PROGRAM, NFSACL_V3, proc) => nfsacl::cached(proc),
         _ => false,
     }
 }
@@ -160,7 +164,7 @@ mod tests {
     fn programs_are_listed_once() {
         let mut numbers: Vec<u32> = PROGRAMS.iter().map(|program| program.number).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [100_000, 100_003, 100_005]);
+        assert_eq!(numbers, [100_000, 100_003, 100_005, 100_227]);
     }
 
     fn call_of(prog: u32, vers: u32, proc: u32, args: &[u8]) -> Call<'_> {
@@ -181,6 +185,11 @@ mod tests {
             .filter(|proc| cached(&call_of(NFS_PROGRAM, 3, *proc, b"")))
             .collect();
         assert_eq!(all, [2, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let acl: Vec<u32> = (0..9)
+            .filter(|proc| cached(&call_of(NFS_ACL_PROGRAM, 3, *proc, b"")))
+            .collect();
+        assert_eq!(acl, [2], "SETACL");
+        assert!(!cached(&call_of(NFS_ACL_PROGRAM, 2, 2, b"")));
         assert!(!cached(&call_of(MOUNT_PROGRAM, 3, 2, b"")));
         assert!(!cached(&call_of(NFS_PROGRAM, 4, 2, b"")));
     }

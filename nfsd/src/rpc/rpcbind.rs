@@ -21,6 +21,7 @@ use super::record::mark;
 use super::uaddr::{netid, universal_addr};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{NFS_PROGRAM, NFS_V3};
+use crate::nfsacl::types::{NFS_ACL_PROGRAM, NFSACL_V3};
 use crate::xdr::{Dec, Enc, XdrError};
 
 /// Where rpcbind listens locally.
@@ -32,10 +33,11 @@ const RECORD_MAX: usize = 4096;
 /// Reserved ports tried, from the top.
 const RESERVED: std::ops::Range<u16> = 600..1024;
 /// What is registered: program and version.
-const PROGRAMS: [(u32, u32); 3] = [
+const PROGRAMS: [(u32, u32); 4] = [
     (NFS_PROGRAM, NFS_V3),
     (MOUNT_PROGRAM, MOUNT_V1),
     (MOUNT_PROGRAM, MOUNT_V3),
+    (NFS_ACL_PROGRAM, NFSACL_V3),
 ];
 
 /// Why rpcbind did not take a registration.

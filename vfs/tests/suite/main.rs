@@ -2,6 +2,7 @@
 //! at a time: they count descriptors, change limits, inject faults. Much of it needs the superuser.
 
 mod access; // decisions held to the kernel's
+mod acls; // ACLs, read and set
 mod change; // the change attribute
 mod copy; // COPY and CLONE, on several file systems
 mod data; // reading, writing, stability, attributes
