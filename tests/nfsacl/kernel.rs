@@ -4,6 +4,7 @@
 use tests::image::Fs;
 use tests::need::{self, Need};
 use tests::server::{Config, Kind};
+use tests::version::Version;
 
 use crate::kernel::{Bed, bed};
 
@@ -100,7 +101,7 @@ fn setfacl_and_getfacl() {
         if config.kind == Kind::Ganesha || !need::have(test, &[TOOLS]) {
             return; // ganesha is set up without ACLs
         }
-        let Some(bed) = bed(test, &config) else {
+        let Some(bed) = bed(test, Version::V3, &config) else {
             return;
         };
         bed.mount("");
@@ -132,7 +133,7 @@ fn an_export_without_acls() {
     if config.kind != Kind::Ringnfs || !need::have(test, &[TOOLS]) {
         return; // the kernel's server ignores the option
     }
-    let Some(bed) = bed(test, &config) else {
+    let Some(bed) = bed(test, Version::V3, &config) else {
         return;
     };
     bed.mount("");
