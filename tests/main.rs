@@ -25,6 +25,8 @@ macro_rules! by_version {
 mod codec;
 /// SIGKILL and power loss in the middle of work.
 mod crash;
+/// Several exports and file systems below one mount of the real client.
+mod crossing;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
 /// Locks, shared state and recovery of NFSv4 through the real client, with two of them.
