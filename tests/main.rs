@@ -25,6 +25,8 @@ macro_rules! by_version {
 mod codec;
 /// SIGKILL and power loss in the middle of work.
 mod crash;
+/// Several exports and file systems below one mount of the real client.
+mod crossing;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
 /// Locks, opens and delegations of two clients while the server is killed again and again.

@@ -64,6 +64,11 @@ pub struct Config {
     pub options: String,
     /// Extra arguments after `ringnfs serve`.
     pub args: Vec<String>,
+    /// exports(5) text in place of one export of the file system with `options`, where `@DIR@` is where that is mounted
+    /// (ringnfs only).
+    pub exports: Option<String>,
+    /// A shell script (`set -e`) run there before the first start; `$RIG` is the rig's directory (not for knfsd).
+    pub prepare: String,
 }
 
 impl Default for Config {
@@ -75,6 +80,8 @@ impl Default for Config {
             mib: 4096,
             options,
             args: Vec::new(),
+            exports: None,
+            prepare: String::new(),
         }
     }
 }
@@ -161,6 +168,10 @@ impl Server {
         };
         if config.kind == Kind::Ganesha {
             rig.sh("rpcbind -w; rpc.statd --no-notify");
+        }
+        if let Some(image) = &image {
+            let (dir, own) = (image.dir().display(), rig.dir().display());
+            rig.sh(&format!("set -e; RIG={own}; cd {dir}\n{}", config.prepare));
         }
         let mut server = Server {
             process: None,
@@ -334,14 +345,26 @@ impl Server {
             .and_then(|()| fs::create_dir_all(&runtime))
             .expect("server: directories");
         let mut c = self.rig.command(ringnfs());
-        c.arg("serve").arg(&self.target.export);
+        c.arg("serve");
+        match &self.config.exports {
+            Some(exports) => {
+                let file = self.rig.dir().join("ringnfs.toml");
+                let exports = exports.replace("@DIR@", &self.target.export);
+                fs::write(&file, format!("exports = '''\n{exports}\n'''\n"))
+                    .expect("server: configuration");
+                c.arg("--config").arg(file);
+            }
+            None => {
+                c.arg(&self.target.export);
+                c.args(["--options", &self.config.options]);
+            }
+        }
         c.args([
             "--listen",
             &format!("{HOST}:{PORT}"),
             "--listen",
             &format!("[{HOST6}]:{PORT}"),
         ]);
-        c.args(["--options", &self.config.options]);
         // Dead clients and restarts must not take a test minutes.
         c.args(["--lease-time", "15s", "--grace-time", "15s"]);
         c.arg("--state-dir")

@@ -161,7 +161,7 @@ async fn complete(
         Claim4::Previous(DelegationType4::Read) => Ok(DelegKind::Read),
         Claim4::Previous(DelegationType4::Write) => Ok(DelegKind::Write),
         Claim4::Previous(_) => Err(args::WhyNone::NotWanted),
-        _ => deleg::kind(shares.access, shares.want, !unconfirmed),
+        _ => deleg::kind(c.minor, shares.access, shares.want, !unconfirmed),
     };
     // What the holder says of the file later is compared with this.
     let change = match kind {

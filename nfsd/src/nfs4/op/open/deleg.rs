@@ -11,8 +11,13 @@ use crate::nfs4::state::client::Client;
 use crate::nfs4::state::deleg::DelegRequest;
 use crate::nfs4::stateful::{callback_ok, live};
 
-/// What kind an open gets, or why none.
-pub(super) fn kind(access: Access, want: Want, confirmed: bool) -> Result<DelegKind, WhyNone> {
+/// What kind an open of version 4.`minor` gets, or why none.
+pub(super) fn kind(
+    minor: u32,
+    access: Access,
+    want: Want,
+    confirmed: bool,
+) -> Result<DelegKind, WhyNone> {
     match want {
         Want::No => return Err(WhyNone::NotWanted),
         Want::Cancel => return Err(WhyNone::Cancelled),
@@ -22,8 +27,12 @@ pub(super) fn kind(access: Access, want: Want, confirmed: bool) -> Result<DelegK
     if !confirmed {
         return Err(WhyNone::Resource);
     }
-    // One for reading does not help who writes, and one for everything keeps all others out.
+    // One for reading does not help who writes, and one for everything keeps all others out. In 4.0
+    // the holder is among those: its GETATTR and SETATTR do not say whose they are.
     if access.contains(Access::WRITE) || want == Want::Write {
+        if minor == 0 {
+            return Err(WhyNone::NotWanted);
+        }
         Ok(DelegKind::Write)
     } else {
         Ok(DelegKind::Read)
@@ -93,10 +102,15 @@ mod tests {
             (Access::READ, Want::Unsaid, false, Err(WhyNone::Resource)),
         ] {
             assert_eq!(
-                kind(access, want, confirmed),
+                kind(1, access, want, confirmed),
                 expected,
                 "{access:?} {want:?}"
             );
+        }
+        // The holder's GETATTR in the compound of its OPEN would be taken for another's.
+        assert_eq!(kind(0, Access::READ, Want::Unsaid, true), read);
+        for access in [Access::WRITE, Access::BOTH] {
+            assert!(kind(0, access, Want::Unsaid, true).is_err());
         }
         let why = Err(WhyNone::Contention);
         assert_eq!(answer(why, Want::Unsaid), Delegation4::None);
