@@ -14,6 +14,7 @@ use vfs::{Cred, File, FileKind, Name};
 use crate::cx::{Cx, Opened};
 use crate::nfs3::status::Nfsstat3;
 use crate::nfs4::cb::recall;
+use crate::nfs4::durable;
 use crate::nfs4::state::deleg::DelegRef;
 use crate::nfs4::status::Nfsstat4;
 use crate::server::Shared;
@@ -64,12 +65,19 @@ impl From<Blocked> for Nfsstat4 {
     }
 }
 
-/// Whether the client is gone: one whose lease has run out has to make room. No lock of the state
-/// may be held.
-pub fn expired(server: &Shared, client: ClientId) -> bool {
+/// Whether the client is gone: one whose lease has run out has to make room. Then it cannot reclaim
+/// what it held, even if the server stops now. No lock of the state may be held.
+///
+/// # Errors
+/// `DELAY` when it is gone and that cannot be written yet.
+pub async fn expired(server: &Shared, client: ClientId) -> Result<bool, Nfsstat4> {
     // Those of other protocols have other numbers.
     let number = u32::try_from(client.0);
-    number.is_ok_and(|number| server.state.expire_if_courtesy(number, exec::now()))
+    let gone = number.is_ok_and(|number| server.state.expire_if_courtesy(number, exec::now()));
+    if gone {
+        durable::settled(server).await?;
+    }
+    Ok(gone)
 }
 
 /// Asks delegations back and waits for one to come: true if it is worth trying again. Only on a
@@ -88,10 +96,14 @@ pub async fn returned(
     if !locks.when_back(held, notify) {
         return true;
     }
-    let alive = held.iter().filter(|(client, _)| !expired(server, *client));
-    let alive: Vec<DelegRef> = alive
-        .filter_map(|(client, id)| DelegRef::of(*client, *id))
-        .collect();
+    let mut alive = Vec::new();
+    for (client, id) in held {
+        match expired(server, *client).await {
+            Ok(true) => {}
+            Ok(false) => alive.extend(DelegRef::of(*client, *id)),
+            Err(_) => return false,
+        }
+    }
     recall::recall(server, &alive);
     exec::timeout(patience, came).await.is_some()
 }
@@ -146,8 +158,10 @@ async fn contend(
                 }
             }
             Conflict::Share(holder) | Conflict::Lock(holder, _) => {
-                if !expired(server, holder.client) {
-                    return Err(Blocked::Denied);
+                match expired(server, holder.client).await {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Blocked::Denied),
+                    Err(_) => return Err(Blocked::Recalled),
                 }
             }
             Conflict::Full => return Err(Blocked::Recalled),

@@ -1,12 +1,13 @@
 //! One request: who asks, from where, over which record; and the way from a wire handle to an open
 //! file under a squashed identity.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use vfs::locks::ClientId;
 use vfs::uring::{Buf, Slice};
 use vfs::{Cred, File, KernelHandle, Mount, exec};
 
@@ -91,6 +92,9 @@ pub struct Client {
     pub addr: SocketAddr,
     /// The connection itself.
     pub back: BackConn,
+    /// The NFSv4.0 client that last named itself, or state of its, over this connection: its other
+    /// requests do not say whose they are.
+    pub speaker: Cell<Option<ClientId>>,
     grant: RefCell<Option<Grant>>,
     mapped: RefCell<Option<Mapped>>,
     /// The exports it may use, of one generation of them.
@@ -111,6 +115,7 @@ impl Client {
         Rc::new(Client {
             addr,
             back,
+            speaker: Cell::default(),
             grant: RefCell::default(),
             mapped: RefCell::default(),
             usable: RefCell::default(),

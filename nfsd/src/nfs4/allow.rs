@@ -4,7 +4,7 @@
 use vfs::locks::Passing;
 
 use super::compound::{Compound, Place};
-use super::stateful::{Grant, io_grant};
+use super::stateful::{Grant, io_grant, requester};
 use super::status::Nfsstat4;
 use super::types::Stateid4;
 use crate::conflict::{PATIENCE_V4, Touch, touch};
@@ -79,7 +79,7 @@ async fn allowed(
 /// `ROFS`; `DELAY` while a delegation is recalled.
 pub async fn changing(c: &Compound<'_>, opened: &Opened) -> Result<Option<Passing>, Nfsstat4> {
     opened.writable()?;
-    let own = c.client().ok().map(|client| c.home(client).client_id());
+    let own = requester(c, None);
     let (server, file) = (&c.cx.server, &opened.file);
     Ok(touch(server, file, own, Touch::Change, PATIENCE_V4).await?)
 }

@@ -51,7 +51,7 @@ impl Compound<'_> {
         })
     }
 
-    /// Whether a client may get new state now.
+    /// Whether a client may get new state now, as far as grace is concerned.
     ///
     /// # Errors
     /// `GRACE`.
@@ -73,7 +73,10 @@ impl Compound<'_> {
         if self.minor > 0 {
             return self.client().cloned();
         }
-        self.state().client_40(clientid)
+        let client = self.state().client_40(clientid)?;
+        let speaker = Some(self.home(&client).client_id());
+        self.cx.client.speaker.set(speaker);
+        Ok(client)
     }
 
     /// Whose state it is, to make stateids of.
@@ -167,10 +170,13 @@ pub fn resolve(c: &Compound<'_>, stateid: &Stateid4) -> Result<Resolved, Nfsstat
         }
         let clientid = u64::from(name.epoch) << 32 | u64::from(name.client);
         let client = c.state().client_40(clientid);
-        client.map_err(|status| match status {
+        let client = client.map_err(|status| match status {
             Nfsstat4::Expired => Nfsstat4::Expired,
             _ => Nfsstat4::BadStateid,
-        })?
+        })?;
+        let speaker = Some(c.home(&client).client_id());
+        c.cx.client.speaker.set(speaker);
+        client
     };
     Ok(Resolved::Of(Target {
         client,
@@ -258,7 +264,7 @@ async fn special_grant(
     }
     let locks = opened.file.locks();
     let passing = locks.passing();
-    let own = c.client().ok().map(|client| c.home(client).client_id());
+    let own = requester(c, None);
     for _ in 0..TRIES {
         match locks.io(own, write, bypass) {
             Ok(()) => {
@@ -289,10 +295,9 @@ pub async fn give_way(
     let server = &c.cx.server;
     match conflict {
         Conflict::Share(holder) | Conflict::Lock(holder, _) => {
-            if conflict::expired(server, holder.client) {
-                Ok(())
-            } else {
-                Err(denied)
+            match Box::pin(conflict::expired(server, holder.client)).await? {
+                true => Ok(()),
+                false => Err(denied),
             }
         }
         Conflict::Deleg(held) => {
@@ -305,13 +310,14 @@ pub async fn give_way(
 }
 
 /// Whose request it is, as the tables of files know it: the session's client, or in 4.0 that of a
-/// stateid if there is one.
+/// stateid if there is one, or the one this connection is used by.
 pub(super) fn requester(c: &Compound<'_>, stateid: Option<&Stateid4>) -> Option<ClientId> {
     if let Ok(client) = c.client() {
         return Some(c.home(client).client_id());
     }
-    match resolve(c, stateid?) {
-        Ok(Resolved::Of(target)) => Some(c.home(&target.client).client_id()),
+    match stateid.map(|stateid| resolve(c, stateid)) {
+        Some(Ok(Resolved::Of(target))) => Some(c.home(&target.client).client_id()),
+        _ if c.minor == 0 => c.cx.client.speaker.get(),
         _ => None,
     }
 }

@@ -5,7 +5,6 @@ use vfs::exec;
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::durable;
 use crate::nfs4::state::create::CreateSession;
 use crate::nfs4::state::session::{CbSec, CbTarget, Channel};
 use crate::nfs4::status::Nfsstat4;
@@ -198,8 +197,7 @@ pub(super) async fn run(
         principal: c.principal(),
         conn: c.back(),
     };
-    let (client, created) = server.state.create_session(ask, exec::now())?;
-    durable::confirmed(server, &client).await?;
+    let (_, created) = server.state.create_session(ask, exec::now())?;
     out.put(&CreateSessionRes {
         sessionid: created.session,
         sequence: created.sequence,

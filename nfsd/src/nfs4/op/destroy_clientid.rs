@@ -14,6 +14,6 @@ pub(super) async fn run(
     clientid: DestroyClientidArgs,
     _out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    let client = c.cx.server.state.destroy_clientid(clientid)?;
-    durable::removed(&c.cx.server, &client).await
+    c.cx.server.state.destroy_clientid(clientid)?;
+    durable::settled(&c.cx.server).await
 }

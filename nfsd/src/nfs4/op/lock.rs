@@ -7,6 +7,7 @@ use vfs::locks::{Conflict, Held, Holder, LockKind, Notify, Range};
 
 use crate::cx::Reply;
 use crate::nfs4::compound::{Compound, Place};
+use crate::nfs4::durable;
 use crate::nfs4::state::deleg::Waiter;
 use crate::nfs4::state::lock::LockRequest;
 use crate::nfs4::state::open::Refusal;
@@ -179,8 +180,11 @@ async fn lock(
         None
     };
     for _ in 0..TRIES {
+        durable::settled(&c.cx.server).await?;
         let conflict = match try_lock(c, args, range, target) {
             Ok(stateid) => {
+                // Seldom, and the client keeps it while it asks again.
+                durable::settled(&c.cx.server).await?;
                 if c.minor > 0 {
                     c.stateid = Some(stateid);
                 }

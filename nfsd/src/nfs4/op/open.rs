@@ -17,6 +17,7 @@ use vfs::{CreateHow, File, FileKind, SetAttr};
 use crate::cx::{Opened, Reply};
 use crate::nfs4::attr::{self, Setting, bit};
 use crate::nfs4::compound::{Compound, Place};
+use crate::nfs4::durable;
 use crate::nfs4::reply::{beside, change_info, name, settle};
 use crate::nfs4::state::client::Client;
 use crate::nfs4::state::open::{By, Granted, OpenRequest, Refusal};
@@ -100,6 +101,7 @@ async fn open(
         Claim4::DelegatePrev(_) | Claim4::DelegPrevFh => return Err(Nfsstat4::Notsupp),
         _ => {
             c.may_begin(client)?;
+            durable::begins(&c.cx.server, client).await?;
             None
         }
     };
@@ -149,6 +151,7 @@ async fn complete(
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let mut attrset = found.attrset;
+    durable::settled(&c.cx.server).await?;
     if let Some(size) = found.size {
         if !found.fresh && !shares.access.contains(Access::WRITE) {
             return Err(Nfsstat4::Inval);

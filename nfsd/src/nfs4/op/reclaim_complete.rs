@@ -19,6 +19,5 @@ pub(super) async fn run(
         return Ok(());
     }
     let client = c.client()?;
-    client.reclaim_complete()?;
     durable::reclaim_complete(&c.cx.server, client).await
 }

@@ -5,7 +5,6 @@ use vfs::exec;
 use crate::cx::Reply;
 use crate::nfs4::cb::channel::Channel;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::durable;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Clientid4, Verifier4};
 use crate::xdr::xdr_struct;
@@ -27,7 +26,6 @@ pub(super) async fn run(
 ) -> Result<(), Nfsstat4> {
     let (state, principal) = (&c.cx.server.state, c.principal());
     let client = state.setclientid_confirm(args.clientid, args.confirm, principal, exec::now())?;
-    durable::confirmed(&c.cx.server, &client).await?;
     Channel::confirmed(&c.cx.server, &client);
     Ok(())
 }

@@ -111,6 +111,7 @@ pub struct Client {
     pub address: IpAddr,
     pub(super) confirmed: AtomicBool,
     durable: AtomicBool,
+    pub(super) recording: AtomicU32,
     reclaimed: AtomicBool,
     status: AtomicU32,
     /// Milliseconds on the clock of the state.
@@ -159,6 +160,7 @@ impl Client {
             address: who.address,
             confirmed: AtomicBool::new(false),
             durable: AtomicBool::new(false),
+            recording: AtomicU32::new(0),
             reclaimed: AtomicBool::new(false),
             status: AtomicU32::new(0),
             renewed: AtomicU64::new(now),
@@ -197,15 +199,18 @@ impl Client {
         self.confirmed.load(Ordering::Acquire)
     }
 
-    /// The record is in stable storage, or does not have to be.
+    /// The record is in stable storage.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// The record is in stable storage now.
-    pub fn set_durable(&self) {
-        self.durable.store(true, Ordering::Release);
+    /// What [`super::State::recording`] began is over; `stable` if the record is in stable storage now.
+    pub fn recorded(&self, stable: bool) {
+        if stable {
+            self.durable.store(true, Ordering::Release);
+        }
+        self.recording.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// RECLAIM_COMPLETE was sent (4.1): the client may get new state.

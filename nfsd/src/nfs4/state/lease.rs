@@ -67,20 +67,55 @@ impl State {
         self.unlink(table, client, gone);
         if gone.0.len() > before && client.is_confirmed() {
             table.expired.push(client.clone());
+            self.expired.store(table.expired.len(), Ordering::Release);
         }
     }
 
-    /// Calls `f` with each client expired since the last time, unless its name has a confirmed record
-    /// again: its record in stable storage is to be removed. The table is locked meanwhile, so that
-    /// what `f` begins comes before what a new record of that name begins.
-    pub fn each_expired(&self, mut f: impl FnMut(&Client)) {
+    /// There are clients that were expired and may still have a record in stable storage: nobody is
+    /// told that he has got what was theirs (RFC 8881 8.4.3).
+    #[must_use]
+    pub fn any_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire) > 0
+    }
+
+    /// Calls `f` with each expired client whose record in stable storage is to be removed: all those
+    /// of before, unless [`State::settled`] was told, or a new record of that name has taken its place.
+    /// The table is locked meanwhile, so that what `f` begins comes before what [`State::recording`]
+    /// begins for a new record of that name. Returns those `f` was called with; `None` if a new record
+    /// is on its way and it is not known yet what becomes of it.
+    pub fn each_expired(&self, mut f: impl FnMut(&Client)) -> Option<Vec<Arc<Client>>> {
         let mut table = self.table();
+        let (mut kept, mut known) = (Vec::new(), true);
         for client in std::mem::take(&mut table.expired) {
             let name = Name::new(client.minor, &client.owner);
-            if table.confirmed(&name).is_none() {
-                f(&client);
+            let new = table.confirmed(&name);
+            if new.is_some_and(|new| new.is_durable()) {
+                continue;
             }
+            match new.is_some_and(|new| new.recording.load(Ordering::Acquire) > 0) {
+                true => known = false,
+                false => f(&client),
+            }
+            kept.push(client);
         }
+        table.expired.clone_from(&kept);
+        self.expired.store(table.expired.len(), Ordering::Release);
+        known.then_some(kept)
+    }
+
+    /// The records of these clients are no more in stable storage.
+    pub fn settled(&self, gone: &[Arc<Client>]) {
+        let mut table = self.table();
+        let settled = |client: &Arc<Client>| gone.iter().any(|gone| Arc::ptr_eq(gone, client));
+        table.expired.retain(|client| !settled(client));
+        self.expired.store(table.expired.len(), Ordering::Release);
+    }
+
+    /// Begins to write a client's record to stable storage by `begin`; [`Client::recorded`] ends it.
+    pub fn recording<T>(&self, client: &Client, begin: impl FnOnce() -> T) -> T {
+        let _table = self.table();
+        client.recording.fetch_add(1, Ordering::AcqRel);
+        begin()
     }
 
     /// Once a second: expires unconfirmed records after one lease, clients that hold nothing after one
@@ -164,11 +199,12 @@ impl State {
         }
     }
 
-    /// DESTROY_CLIENTID (RFC 8881 18.50). The record that is gone, to be removed from stable storage.
+    /// DESTROY_CLIENTID (RFC 8881 18.50). The record in stable storage is to go as those of expired
+    /// clients do.
     ///
     /// # Errors
     /// `STALE_CLIENTID`; `CLIENTID_BUSY` while the client has sessions or anything else.
-    pub fn destroy_clientid(&self, clientid: Clientid4) -> Result<Arc<Client>, Nfsstat4> {
+    pub fn destroy_clientid(&self, clientid: Clientid4) -> Result<(), Nfsstat4> {
         let number = self.number_of(clientid).ok_or(Nfsstat4::StaleClientid)?;
         let mut gone = Gone::default();
         let mut table = self.table();
@@ -177,9 +213,9 @@ impl State {
         if client.lock().has_state() {
             return Err(Nfsstat4::ClientidBusy);
         }
-        self.unlink(&mut table, &client, &mut gone);
+        self.expire_linked(&mut table, &client, &mut gone);
         drop(table);
         gone.bury(self);
-        Ok(client)
+        Ok(())
     }
 }

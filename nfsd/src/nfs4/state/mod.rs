@@ -22,6 +22,7 @@ pub mod stateid;
 mod table;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,8 @@ pub struct State {
     /// When the clock of the state began.
     base: OnceLock<Instant>,
     table: Mutex<Table>,
+    /// How many there are in `Table::expired`.
+    expired: AtomicUsize,
     by_number: [Shard; SHARDS],
     sessions: Sessions,
 }
@@ -124,6 +127,7 @@ impl State {
             notifier: OnceLock::new(),
             base: OnceLock::new(),
             table: Mutex::default(),
+            expired: AtomicUsize::new(0),
             by_number: Default::default(),
             sessions: Sessions::default(),
         }

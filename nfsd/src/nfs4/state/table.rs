@@ -49,7 +49,7 @@ pub(super) struct Table {
     pub names: HashMap<Name, Records>,
     /// Unconfirmed records by number, which is their age.
     pub fresh: BTreeMap<u32, Arc<Client>>,
-    /// Expired since somebody asked.
+    /// Expired, and not known to be gone from stable storage.
     pub expired: Vec<Arc<Client>>,
     clients: usize,
     last: u32,
@@ -188,6 +188,10 @@ impl State {
         let silent = all.filter(|client| self.is_late(client, now) && !client.is_busy());
         let silent = silent.min_by_key(|client| client.renewed.load(Ordering::Acquire));
         let silent = silent.cloned().ok_or(Nfsstat4::Delay)?;
+        // Stable storage must come along.
+        if table.expired.len() >= self.config.clients {
+            return Err(Nfsstat4::Delay);
+        }
         self.expire_linked(table, &silent, gone);
         Ok(())
     }

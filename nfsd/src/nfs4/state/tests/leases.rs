@@ -38,10 +38,19 @@ fn a_late_client_keeps_what_nobody_wants() {
     assert!(w.state.expire_if_courtesy(client.number, w.now));
     assert_eq!(w.begin(&sequence(session, 0, 2)).err(), Some(S::Badsession));
     let mut expired = Vec::new();
-    w.state
-        .each_expired(|client| expired.push(client.owner.to_vec()));
-    w.state.each_expired(|_| panic!("once"));
-    assert_eq!(expired, [b"a"]);
+    // Again and again, until it is known to be gone.
+    for _ in 0..2 {
+        assert!(w.state.any_expired());
+        let gone = w
+            .state
+            .each_expired(|client| expired.push(client.owner.to_vec()));
+        assert_eq!(gone.map(|gone| gone.len()), Some(1));
+    }
+    let gone = w.state.each_expired(|_| ()).expect("known");
+    w.state.settled(&gone);
+    assert!(!w.state.any_expired());
+    w.state.each_expired(|_| panic!("it is"));
+    assert_eq!(expired, [b"a", b"a"]);
     w.assert_empty();
 }
 
@@ -94,8 +103,20 @@ fn a_client_that_came_again_keeps_its_stable_record() {
     let (client, _) = w.client(b"a", 1);
     w.pass(91);
     assert!(w.state.expire_if_courtesy(client.number, w.now));
-    w.client(b"a", 1);
-    w.state.each_expired(|_| panic!("its new record would go"));
+    let (new, _) = w.client(b"a", 1);
+    // Until it has one, the old one must go.
+    let mut removed = 0;
+    assert!(w.state.each_expired(|_| removed += 1).is_some());
+    assert_eq!(removed, 1);
+    w.state.recording(&new, || ());
+    let known = w.state.each_expired(|_| panic!("its new record would go"));
+    assert!(known.is_none() && w.state.any_expired(), "it is on its way");
+    new.recorded(false);
+    assert!(w.state.each_expired(|_| removed += 1).is_some());
+    w.state.recording(&new, || ());
+    new.recorded(true);
+    let known = w.state.each_expired(|_| panic!("its new record would go"));
+    assert!(known.is_some_and(|gone| gone.is_empty()) && !w.state.any_expired());
 }
 
 #[test]
