@@ -529,9 +529,8 @@ pub fn finish(
             .holdings
             .answered(running.owner, running.seqid, answer);
         drop(inner);
-        if done.is_ok() {
-            renew(c, &running.client);
-        }
+        // Also who is refused has said something.
+        renew(c, &running.client);
     }
     done
 }

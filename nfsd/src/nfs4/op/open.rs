@@ -57,6 +57,8 @@ pub(super) async fn run(
     c.place()?;
     args.sane(c.minor)?;
     let client = c.client_named(args.owner.clientid)?;
+    // Whatever becomes of it (RFC 7530 9.5): who waits for others to return a delegation must not expire.
+    stateful::renew(c, &client);
     let owner = args.owner.owner.0;
     if c.minor > 0 {
         return open(c, &args, &client, By::Name(owner), out).await;
