@@ -239,14 +239,18 @@ fn held_grant(
         (access, held.judged(name))
     };
     let wanted = if write { Access::WRITE } else { Access::READ };
-    if !access.contains(wanted) {
+    let has = access.contains(wanted);
+    // Some clients must read what they write only parts of: who opened for writing may, if the mode
+    // and everybody else let them (RFC 8881 9.1.2, RFC 7530 9.1.6).
+    let own = Some(home.client_id());
+    if !has && (write || opened.file.locks().io(own, false, false).is_err()) {
         return Err(Nfsstat4::Openmode);
     }
     renew(c, &target.client);
     Ok(Grant {
         // A delegation stands for opens the server has not seen, and a stateid is no secret that would
         // let another user do what the opener may.
-        decided: judged == Some(opened.cred.uid()),
+        decided: has && judged == Some(opened.cred.uid()),
         client: Some(target.client),
         passing: None,
     })
@@ -531,9 +535,8 @@ pub fn finish(
             .holdings
             .answered(running.owner, running.seqid, answer);
         drop(inner);
-        if done.is_ok() {
-            renew(c, &running.client);
-        }
+        // Also who is refused has said something.
+        renew(c, &running.client);
     }
     done
 }

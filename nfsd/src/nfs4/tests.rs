@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use vfs::exec::{self, Remote};
@@ -26,7 +27,7 @@ use super::op::setclientid_confirm::SetclientidConfirmArgs;
 use super::recovery::RecoveryStore;
 use super::state::{Config as Limits, Counts, State};
 use super::status::Nfsstat4 as S;
-use super::types::{OwnerName4, Sessionid4, Tag4};
+use super::types::{Component4, OwnerName4, Sessionid4, StateOwner4, Tag4};
 use crate::config::Config;
 use crate::conn::BackConn;
 use crate::cx::{Client, Cx, Reply};
@@ -65,6 +66,13 @@ fn server() -> Arc<Shared> {
 struct Ops(Vec<u8>, u32);
 
 impl Ops {
+    fn bare(mut self, op: Op4) -> Self {
+        let mut enc = Enc::new(&mut self.0, 1 << 20);
+        enc.put(&op).expect("fits");
+        self.1 += 1;
+        self
+    }
+
     fn op(mut self, op: Op4, args: &impl Encode) -> Self {
         let mut enc = Enc::new(&mut self.0, 1 << 20);
         enc.put(&op).expect("fits");
@@ -206,6 +214,23 @@ fn introduction(name: &[u8]) -> ExchangeIdArgs<'_> {
         flags: 0,
         state_protect: StateProtect4A::None,
         client_impl_id: ArrayVec::new(),
+    }
+}
+
+fn introduction_40() -> SetclientidArgs<'static> {
+    SetclientidArgs {
+        client: NfsClientId4 {
+            verifier: [1; 8],
+            id: OwnerName4(b"me"),
+        },
+        callback: CbClient4 {
+            program: 1,
+            location: Netaddr4 {
+                netid: NetName4(b"tcp"),
+                addr: NetName4(b"127.0.0.1.3.4"),
+            },
+        },
+        callback_ident: 5,
     }
 }
 
@@ -447,20 +472,7 @@ fn reclaim_complete_once_and_set_ssv_never() {
 #[test]
 fn setclientid_setclientid_confirm_and_renew() {
     on_worker(async |mut peer: Peer| {
-        let args = SetclientidArgs {
-            client: NfsClientId4 {
-                verifier: [1; 8],
-                id: OwnerName4(b"me"),
-            },
-            callback: CbClient4 {
-                program: 1,
-                location: Netaddr4 {
-                    netid: NetName4(b"tcp"),
-                    addr: NetName4(b"127.0.0.1.3.4"),
-                },
-            },
-            callback_ident: 5,
-        };
+        let args = introduction_40();
         let mut answer = peer.one(0, Op4::Setclientid, &args).await;
         let res: SetclientidRes = answer.ok(Op4::Setclientid);
         assert!(!answer.unkept, "to be kept for a retransmission");
@@ -493,5 +505,39 @@ fn setclientid_setclientid_confirm_and_renew() {
             .await
             .status;
         assert_eq!(status, S::OpIllegal);
+    });
+}
+
+/// RFC 7530 9.5: who waits for others to return a delegation asks again and again, and is there.
+#[test]
+fn open_renews_the_lease_whatever_becomes_of_it() {
+    on_worker(async |peer: Peer| {
+        let args = introduction_40();
+        let mut answer = peer.one(0, Op4::Setclientid, &args).await;
+        let SetclientidRes { clientid, confirm } = answer.ok(Op4::Setclientid);
+        let confirm = SetclientidConfirmArgs { clientid, confirm };
+        let done = peer.one(0, Op4::SetclientidConfirm, &confirm).await;
+        assert_eq!(done.status, S::Ok);
+        let state = &peer.server.state;
+        let number = state.number_of(clientid).expect("ours");
+        let client = state.client(number).expect("there");
+        // As if it had been heard of in the future: whatever renews its lease brings it back.
+        let later = exec::now() + Duration::from_secs(3600);
+        state.renew(&client, later);
+        assert_eq!(state.silence(&client, later), Duration::ZERO);
+        let mut ops = Ops::default().bare(Op4::Putrootfh).bare(Op4::Open);
+        let mut enc = Enc::new(&mut ops.0, 1 << 20);
+        // Sequence number, to read, denying nothing; an owner; a name that must be there.
+        for word in [0, 1, 0] {
+            enc.u32(word).expect("fits");
+        }
+        let owner = OwnerName4(b"owner");
+        enc.put(&StateOwner4 { clientid, owner }).expect("fits");
+        enc.u64(0).expect("fits");
+        enc.put(&Component4(b"none")).expect("fits");
+        let answer = peer.send(0, &ops).await;
+        let refused = [S::Noent, S::Grace];
+        assert!(refused.contains(&answer.status), "{}", answer.status);
+        assert!(state.silence(&client, later) > Duration::from_secs(1000));
     });
 }

@@ -58,6 +58,8 @@ pub(super) async fn run(
     c.place()?;
     args.sane(c.minor)?;
     let client = c.client_named(args.owner.clientid)?;
+    // Whatever becomes of it (RFC 7530 9.5): who waits for others to return a delegation must not expire.
+    stateful::renew(c, &client);
     let owner = args.owner.owner.0;
     if c.minor > 0 {
         return open(c, &args, &client, By::Name(owner), out).await;
@@ -240,7 +242,8 @@ async fn permit(c: &Compound<'_>, opened: &Opened, access: Access) -> Result<(),
         FileKind::Regular => {}
         FileKind::Directory => return Err(Nfsstat4::Isdir),
         FileKind::Symlink => return Err(Nfsstat4::Symlink),
-        _ if c.minor == 0 => return Err(Nfsstat4::Inval),
+        // The arguments are not to blame: RFC 7530 16.16.6 says so of devices, too.
+        _ if c.minor == 0 => return Err(Nfsstat4::Symlink),
         _ => return Err(Nfsstat4::WrongType),
     }
     let (read, write) = (
@@ -373,8 +376,8 @@ async fn make(
         cinfo: change_info(&created.dir),
         fresh: created.fresh,
         attrset,
-        // A new file is empty.
-        size: setting.set.size.filter(|size| !created.fresh || *size > 0),
+        // A new file is empty. One that was there is emptied or left as it is (RFC 8881 18.16.3).
+        size: setting.set.size.filter(|size| created.fresh == (*size > 0)),
     })
 }
 

@@ -28,6 +28,8 @@ xdr_struct! {
 
 /// Bytes of the results beside the entries: verifier, end of the list, eof.
 const FRAME: usize = 8 + 4 + 4;
+/// Room in a page for `.` and `..`, which are left out: something must remain, or the client would never get on.
+const DOTS: usize = 1024;
 
 pub(super) async fn run(
     c: &mut Compound<'_>,
@@ -42,7 +44,7 @@ pub(super) async fn run(
         return Err(Nfsstat4::BadCookie);
     }
     let limit = (args.maxcount as usize).min(c.room(out));
-    if limit < FRAME + 8 {
+    if limit < FRAME {
         return Err(Nfsstat4::Toosmall);
     }
     match c.place()? {
@@ -60,7 +62,7 @@ async fn list(
 ) -> Result<(), Nfsstat4> {
     directory(dir)?;
     let vfs = &c.cx.server.vfs;
-    let bytes = limit.min(c.cx.server.io_max as usize);
+    let bytes = limit.min(c.cx.server.io_max as usize) + DOTS;
     let plus = !args.attr_request.and(&attr::readable(c.minor)).is_empty();
     let listed = vfs.readdir(
         &dir.cred,
