@@ -4,14 +4,24 @@
 mod attributes;
 #[path = "nfs4/callbacks.rs"]
 mod callbacks;
+#[path = "nfs4/clients.rs"]
+mod clients;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
 #[path = "nfs4/fuzz.rs"]
 mod fuzz;
+#[path = "nfs4/hammer.rs"]
+mod hammer;
+#[path = "nfs4/handles.rs"]
+mod handles;
 #[path = "nfs4/names.rs"]
 mod names;
 #[path = "nfs4/pynfs_found.rs"]
 mod pynfs_found;
+#[path = "nfs4/scale.rs"]
+mod scale;
+#[path = "nfs4/sessions.rs"]
+mod sessions;
 #[path = "nfs4/state.rs"]
 mod state;
 #[path = "nfs4/v42_copy.rs"]

@@ -16,14 +16,14 @@ use tests::daemon::TestServer;
 
 use super::at_export;
 
-const READ: u32 = 1;
-const BOTH: u32 = 3;
-const DENY_NONE: u32 = 0;
-const DENY_WRITE: u32 = 2;
+pub(super) const READ: u32 = 1;
+pub(super) const BOTH: u32 = 3;
+pub(super) const DENY_NONE: u32 = 0;
+pub(super) const DENY_WRITE: u32 = 2;
 
 /// What is opened: arguments from `openhow` on.
 #[derive(Clone, Copy)]
-enum What<'a> {
+pub(super) enum What<'a> {
     Name(&'a [u8]),
     Make(&'a [u8]),
     Empty(&'a [u8]),
@@ -33,7 +33,7 @@ enum What<'a> {
 
 /// No delegation was held.
 #[derive(Clone, Copy)]
-struct DelegationOfOld;
+pub(super) struct DelegationOfOld;
 
 impl What<'_> {
     fn bytes(self) -> Vec<u8> {
@@ -64,7 +64,13 @@ impl What<'_> {
 }
 
 /// OPEN.
-fn open(ops: Ops, seqid: u32, shares: (u32, u32), owner: (u64, &[u8]), what: What<'_>) -> Ops {
+pub(super) fn open(
+    ops: Ops,
+    seqid: u32,
+    shares: (u32, u32),
+    owner: (u64, &[u8]),
+    what: What<'_>,
+) -> Ops {
     let mut args = encode(&seqid);
     args.extend(encode(&shares.0));
     args.extend(encode(&shares.1));
@@ -76,7 +82,7 @@ fn open(ops: Ops, seqid: u32, shares: (u32, u32), owner: (u64, &[u8]), what: Wha
 }
 
 /// The results of OPEN: its stateid and flags.
-fn opened(done: &mut Results) -> (Stateid4, u32) {
+pub(super) fn opened(done: &mut Results) -> (Stateid4, u32) {
     let stateid = done.body(Op4::Open);
     done.more::<ChangeInfo4>();
     let rflags = done.more();
@@ -85,14 +91,14 @@ fn opened(done: &mut Results) -> (Stateid4, u32) {
     (stateid, rflags)
 }
 
-fn read(ops: Ops, stateid: &Stateid4, count: u32) -> Ops {
+pub(super) fn read(ops: Ops, stateid: &Stateid4, count: u32) -> Ops {
     let mut args = encode(stateid);
     args.extend(encode(&0_u64));
     args.extend(encode(&count));
     ops.op(Op4::Read, &Raw(&args))
 }
 
-fn write(ops: Ops, stateid: &Stateid4, data: &[u8]) -> Ops {
+pub(super) fn write(ops: Ops, stateid: &Stateid4, data: &[u8]) -> Ops {
     let mut args = encode(stateid);
     args.extend(encode(&0_u64));
     args.extend(encode(&2_u32));
@@ -106,7 +112,13 @@ fn data(done: &mut Results) -> (bool, Vec<u8>) {
 }
 
 /// LOCK, the first under an open.
-fn lock(ops: Ops, seqid: u32, stateid: &Stateid4, owner: (u64, &[u8]), range: (u64, u64)) -> Ops {
+pub(super) fn lock(
+    ops: Ops,
+    seqid: u32,
+    stateid: &Stateid4,
+    owner: (u64, &[u8]),
+    range: (u64, u64),
+) -> Ops {
     let mut args = encode(&2_u32);
     args.extend(encode(&false));
     args.extend(encode(&range.0));
@@ -122,7 +134,7 @@ fn lock(ops: Ops, seqid: u32, stateid: &Stateid4, owner: (u64, &[u8]), range: (u
 }
 
 /// LOCKU.
-fn unlock(ops: Ops, seqid: u32, stateid: &Stateid4) -> Ops {
+pub(super) fn unlock(ops: Ops, seqid: u32, stateid: &Stateid4) -> Ops {
     let mut args = encode(&2_u32);
     args.extend(encode(&seqid));
     args.extend(encode(stateid));
@@ -131,7 +143,7 @@ fn unlock(ops: Ops, seqid: u32, stateid: &Stateid4) -> Ops {
     ops.op(Op4::Locku, &Raw(&args))
 }
 
-fn close(ops: Ops, seqid: u32, stateid: &Stateid4) -> Ops {
+pub(super) fn close(ops: Ops, seqid: u32, stateid: &Stateid4) -> Ops {
     let mut args = encode(&seqid);
     args.extend(encode(stateid));
     ops.op(Op4::Close, &Raw(&args))
@@ -357,7 +369,7 @@ fn delegreturn_and_delegpurge_without_delegations() {
 }
 
 /// A 4.0 client and its root.
-fn client_40(server: &TestServer) -> (Client, Fh, u64) {
+pub(super) fn client_40(server: &TestServer) -> (Client, Fh, u64) {
     let (mut client, root) = at_export(server);
     let args = SetclientidArgs {
         client: NfsClientId4 {
