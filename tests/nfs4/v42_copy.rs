@@ -275,14 +275,11 @@ fn size_of(o: &Offloading) -> u64 {
 const LONG_COPY: u64 = 8 << 40;
 
 fn offloading() -> Offloading {
-    let workers = Workers::start();
     let (sender, told) = mpsc::channel();
-    let set = workers
-        .server
-        .state
-        .notifier
-        .set(Box::new(Recorder(sender)));
-    assert!(set.is_ok(), "nobody else tells clients");
+    let workers = Workers::prepared(|server| {
+        let set = server.state.notifier.set(Box::new(Recorder(sender)));
+        assert!(set.is_ok(), "nobody else tells clients");
+    });
     let dir = tests::daemon::fresh_dir();
     let export = dir.path().join("export");
     let text = format!("\"{}\" *(rw,no_root_squash,insecure)\n", export.display());
