@@ -549,9 +549,15 @@ fn introduce(server: &TestServer, listener: &Listener) -> (Client, u64) {
 
 /// Opens a file of the export with 4.0, confirming the owner the first time.
 #[track_caller]
-fn open_plain(client: &mut Client, clientid: u64, dir: &Fh, seqid: &mut u32, name: &str) -> Deleg {
+fn open_plain(
+    client: &mut Client,
+    clientid: u64,
+    dir: &Fh,
+    seqid: &mut u32,
+    (name, access): (&str, u32),
+) -> Deleg {
     let ops = Ops::new().putfh(dir);
-    let ops = open(ops, *seqid, READ, clientid, Some(name.as_bytes()));
+    let ops = open(ops, *seqid, access, clientid, Some(name.as_bytes()));
     let mut done = client.compound(0, &ops.getfh());
     *seqid += 1;
     done.ok(Op4::Putfh);
@@ -576,18 +582,23 @@ fn version_4_0_is_called_over_a_connection_of_its_own() {
     let listener = Listener::new();
     let (mut client, clientid, mut called) = plain(&server, &listener);
     let mut seqid = 1;
-    let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, "e");
+    let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, ("e", READ));
     assert_eq!(deleg, None, "the owner was not confirmed");
     // CB_NULL was answered; that the server has noticed may take a moment.
     let start = Instant::now();
     let stateid = loop {
-        if let Some((write, stateid)) = open_plain(&mut client, clientid, &dir, &mut seqid, "f") {
+        if let Some((write, stateid)) =
+            open_plain(&mut client, clientid, &dir, &mut seqid, ("f", READ))
+        {
             assert!(!write);
             break stateid;
         }
         assert!(start.elapsed() < LONG, "never delegated");
         std::thread::sleep(Duration::from_millis(20));
     };
+    // One for writing would be recalled by the holder's own GETATTR, which does not say whose it is.
+    let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, ("e", READ | WRITE));
+    assert_eq!(deleg, None);
     let mut b = session(&server, "b");
     assert_eq!(open_file(&mut b, &fh, WRITE).map(|_| ()), Err(S::Delay));
     let callback = called.callback();
@@ -617,7 +628,7 @@ fn version_4_0_without_an_answer_gets_no_delegation() {
     let _silent = listener.accept();
     let mut seqid = 1;
     for _ in 0..3 {
-        let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, "f");
+        let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, ("f", READ));
         assert_eq!(deleg, None);
     }
 }
