@@ -10,6 +10,10 @@ mod compounds;
 mod fuzz;
 #[path = "nfs4/names.rs"]
 mod names;
+#[path = "nfs4/recovery.rs"]
+mod recovery;
+#[path = "nfs4/recovery_store.rs"]
+mod recovery_store;
 #[path = "nfs4/state.rs"]
 mod state;
 #[path = "nfs4/v42_copy.rs"]
