@@ -170,6 +170,14 @@ impl Host {
             .status
     }
 
+    /// REMOVE from the export.
+    #[track_caller]
+    fn remove(&mut self, name: &str) -> S {
+        let root = self.root.clone();
+        let name = Component4(name.as_bytes());
+        self.at(&root, Ops::new().op(Op4::Remove, &name)).status
+    }
+
     #[track_caller]
     fn read(&mut self, fh: &[u8], stateid: &Stateid4) -> S {
         let mut args = encode(stateid);
@@ -287,6 +295,7 @@ fn reclaims_of_4_1_and_the_end_of_grace() {
     assert_eq!(c.reclaim(&file.fh).err(), Some(S::ReclaimBad));
     assert_eq!(c.complete(), S::Ok);
     assert_eq!(c.open("file").err(), Some(S::Grace), "others may reclaim");
+    assert_eq!(c.remove("file"), S::Grace, "who had it open may come");
     let mut again = a.reclaim(&file.fh).expect("held before");
     assert_eq!(a.lock(&mut again, false), S::Grace);
     assert_eq!(a.lock(&mut again, true), S::Ok);
@@ -307,6 +316,8 @@ fn reclaims_of_4_1_and_the_end_of_grace() {
     assert_eq!(d.complete(), S::Ok);
     d.open("file").expect("grace is over");
     b.open("new").expect("grace is over");
+    assert_eq!(b.remove("file"), S::Ok);
+    assert_eq!(a.read(&again.fh, &again.stateid), S::Ok, "still open");
 }
 
 #[test]
