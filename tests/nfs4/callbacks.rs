@@ -632,3 +632,42 @@ fn version_4_0_without_an_answer_gets_no_delegation() {
         assert_eq!(deleg, None);
     }
 }
+
+/// What follows OPEN in its request, and the holder's other requests on that connection, are the holder's own: it is
+/// not asked about what it has.
+#[test]
+fn version_4_0_is_not_called_about_its_own_delegation() {
+    let server = TestServer::start();
+    let (_, dir) = at_export(&server);
+    file(&server, "e", b"data");
+    let fh = file(&server, "f", b"data");
+    let listener = Listener::new();
+    let (mut client, clientid, mut called) = plain(&server, &listener);
+    let mut seqid = 1;
+    open_plain(&mut client, clientid, &dir, &mut seqid, "e");
+    let start = Instant::now();
+    let asked = [bit::CHANGE, bit::SIZE];
+    let stateid = loop {
+        let ops = open(Ops::new().putfh(&dir), seqid, WRITE, clientid, Some(b"f"));
+        let mut done = client.compound(0, &ops.getattr(&asked));
+        seqid += 1;
+        done.ok(Op4::Putfh);
+        let (_, _, deleg) = opened(&mut done);
+        done.ok(Op4::Getattr);
+        if let Some((write, stateid)) = deleg {
+            assert!(write);
+            break stateid;
+        }
+        assert!(start.elapsed() < LONG, "never delegated");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut done = client.compound(0, &Ops::new().putfh(&fh).getattr(&asked));
+    done.ok(Op4::Putfh);
+    assert_eq!(done.attrs().get::<u64>(bit::SIZE), 4);
+    let asked = called.0.try_record(SHORT);
+    assert!(!matches!(asked, Ok(Some(_))), "nobody else has asked");
+    let ops = Ops::new().putfh(&fh).op(Op4::Delegreturn, &stateid);
+    let mut done = client.compound(0, &ops);
+    done.ok(Op4::Putfh);
+    done.ok(Op4::Delegreturn);
+}

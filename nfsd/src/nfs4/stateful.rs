@@ -65,6 +65,18 @@ impl Compound<'_> {
         }
     }
 
+    /// Whether a name may go now. Not before whoever had the file open has opened it again: it is
+    /// there for who has it open, with a name or without.
+    ///
+    /// # Errors
+    /// `GRACE`.
+    pub fn may_unlink(&self) -> Result<(), Nfsstat4> {
+        match self.in_grace() {
+            true => Err(Nfsstat4::Grace),
+            false => Ok(()),
+        }
+    }
+
     /// The client that asks: the session's, or in 4.0 the one it names.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub(super) async fn run(
     let dir = c.dir()?;
     dir.writable()?;
     let name = name(target)?;
+    c.may_unlink()?;
     let _passing = touch_name(c, dir, &name).await?;
     let vfs = &c.cx.server.vfs;
     let changed = vfs.remove_any(&dir.cred, &dir.file, &name).await;

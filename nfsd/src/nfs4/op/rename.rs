@@ -33,6 +33,7 @@ pub(super) async fn run(
     if from.export != to.export {
         return Err(Nfsstat4::Xdev);
     }
+    c.may_unlink()?;
     let _passing = (
         touch_name(c, from, &old).await?,
         touch_name(c, to, &new).await?,
