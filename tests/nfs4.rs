@@ -8,6 +8,8 @@ mod callbacks;
 mod clients;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
+#[path = "nfs4/errors.rs"]
+mod errors;
 #[path = "nfs4/fuzz.rs"]
 mod fuzz;
 #[path = "nfs4/hammer.rs"]
