@@ -8,6 +8,8 @@ mod callbacks;
 mod clients;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
+#[path = "nfs4/errors.rs"]
+mod errors;
 #[path = "nfs4/fuzz.rs"]
 mod fuzz;
 #[path = "nfs4/hammer.rs"]
@@ -16,19 +18,16 @@ mod hammer;
 mod handles;
 #[path = "nfs4/names.rs"]
 mod names;
-<<<<<<< HEAD
 #[path = "nfs4/pynfs_found.rs"]
 mod pynfs_found;
-#[path = "nfs4/scale.rs"]
-mod scale;
-#[path = "nfs4/sessions.rs"]
-mod sessions;
-=======
 #[path = "nfs4/recovery.rs"]
 mod recovery;
 #[path = "nfs4/recovery_store.rs"]
 mod recovery_store;
->>>>>>> crash4
+#[path = "nfs4/scale.rs"]
+mod scale;
+#[path = "nfs4/sessions.rs"]
+mod sessions;
 #[path = "nfs4/state.rs"]
 mod state;
 #[path = "nfs4/v42_copy.rs"]

@@ -44,7 +44,9 @@ fn putfh_takes_what_getfh_gave() {
     let long = Ops::new().op(Op4::Putfh, &Raw(&encode(&Tag4(&[7; 129]))));
     assert_eq!(client.compound(0, &long).status, S::Badxdr);
     // Of what was removed, also when its number is used again.
-    fs::remove_file(server.export().join("f")).expect("removed");
+    let remove = Ops::new().op(Op4::Remove, &Component4(b"f"));
+    let done = client.compound(0, &Ops::new().putfh(&root).then(&remove));
+    assert_eq!(done.status, S::Ok);
     assert_eq!(put(&mut client, &fh), S::Stale);
     for i in 0..20 {
         fs::write(server.export().join(format!("g{i}")), b"").expect("a file");

@@ -18,6 +18,8 @@ use super::state::{DENY_NONE, READ, What, open, opened};
 
 /// OPENs of one COMPOUND.
 const BATCH: usize = 50;
+/// Connections clients are made over.
+const THREADS: usize = 32;
 /// Looked up at a time.
 const LOOKED_UP: usize = 100;
 
@@ -42,6 +44,23 @@ fn member(client: &mut Client) -> Member {
     let all = Ops::new().op(Op4::ReclaimComplete, &false);
     member.call(client, &all).ok(Op4::ReclaimComplete);
     member
+}
+
+/// So many of them, made over several connections: each waits for the disk.
+fn many(server: &TestServer, count: usize) -> Vec<Member> {
+    std::thread::scope(|scope| {
+        let part = |thread| {
+            let count = count / THREADS + usize::from(thread < count % THREADS);
+            scope.spawn(move || {
+                let mut client = server.client();
+                let made = (0..count).map(|_| member(&mut client));
+                made.collect::<Vec<Member>>()
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(part).collect();
+        let made = threads.into_iter().map(|thread| thread.join());
+        made.flat_map(|made| made.expect("no panic")).collect()
+    })
 }
 
 impl Member {
@@ -117,7 +136,7 @@ fn memory_of_many_clients_and_open_files() {
     let mut client = server.client();
     let empty = resident(&server);
     let start = Instant::now();
-    let mut members: Vec<Member> = (0..clients).map(|_| member(&mut client)).collect();
+    let mut members = many(&server, clients);
     let (with_clients, took) = (resident(&server), start.elapsed());
     // Few opens first, to see what many change.
     for (i, member) in members.iter_mut().enumerate() {

@@ -4,22 +4,20 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nfsd::export::names::SystemResolver;
 use nfsd::finding::Findings;
 use nfsd::nfs4::Op4;
+use nfsd::nfs4::cb::wire::{CbOffload4args, CbOp4, OffloadInfo4};
 use nfsd::nfs4::op::clone::CloneArgs;
 use nfsd::nfs4::op::copy::{CopyArgs, CopyRequirements4, CopyRes, Location4, Netloc4};
 use nfsd::nfs4::op::offload_status::OffloadStatusRes;
 use nfsd::nfs4::op::write::StableHow4;
-use nfsd::nfs4::state::client::Client as Record;
-use nfsd::nfs4::state::copy::{Ended, Notifier};
 use nfsd::nfs4::status::Nfsstat4;
 use nfsd::nfs4::types::*;
 use tests::client::nfs4::Ops;
-use tests::client::session::Session;
+use tests::client::session::{Session, Terms};
 use tests::client::{Fh, Login};
 use tests::daemon::{Setup, TestServer};
 use tests::image::Fs;
@@ -30,6 +28,8 @@ use super::{open, session};
 use crate::rpc::workers::{LONG, Workers};
 
 const MIB: u64 = 1 << 20;
+/// For what must not happen.
+const SHORT: Duration = Duration::from_millis(300);
 
 fn args(src_offset: u64, dst_offset: u64, count: u64, synchronous: bool) -> CopyArgs<'static> {
     CopyArgs {
@@ -244,23 +244,10 @@ fn clone_where_blocks_cannot_be_shared() {
     }
 }
 
-/// Keeps what clients would be told.
-struct Recorder(mpsc::Sender<Ended>);
-
-impl Notifier for Recorder {
-    fn reaches(&self, _: &Record) -> bool {
-        true
-    }
-    fn offloaded(&self, ended: Ended) {
-        let _ = self.0.send(ended);
-    }
-}
-
-/// A server in this process that can tell its clients of copies, and a file that takes long to copy: it is one hole of
-/// eight tebibytes.
+/// A server in this process, a client it can call back, and a file that takes long to copy: it is one hole of eight
+/// tebibytes.
 struct Offloading {
     workers: Workers,
-    told: mpsc::Receiver<Ended>,
     session: Session,
     from: Fh,
     to: Fh,
@@ -275,11 +262,7 @@ fn size_of(o: &Offloading) -> u64 {
 const LONG_COPY: u64 = 8 << 40;
 
 fn offloading() -> Offloading {
-    let (sender, told) = mpsc::channel();
-    let workers = Workers::prepared(|server| {
-        let set = server.state.notifier.set(Box::new(Recorder(sender)));
-        assert!(set.is_ok(), "nobody else tells clients");
-    });
+    let workers = Workers::start();
     let dir = tests::daemon::fresh_dir();
     let export = dir.path().join("export");
     let text = format!("\"{}\" *(rw,no_root_squash,insecure)\n", export.display());
@@ -294,11 +277,10 @@ fn offloading() -> Offloading {
     file.set_len(LONG_COPY).expect("a size");
     fs::write(&b, "").expect("a file");
     let (client, _, _) = workers.client();
-    let mut session = Session::new(client, 2);
+    let mut session = Session::on(client, &Terms::new(2).called_back());
     let (from, to) = (walk(&mut session, &a), walk(&mut session, &b));
     Offloading {
         workers,
-        told,
         session,
         from,
         to,
@@ -362,13 +344,17 @@ fn copy_offload_status_to_the_end() {
         std::thread::sleep(Duration::from_millis(50));
     };
     assert_eq!((last, seen), (Nfsstat4::Ok, LONG_COPY));
-    let ended = o.told.recv_timeout(LONG).expect("the client is told");
-    assert_eq!((ended.status, ended.count), (Nfsstat4::Ok, LONG_COPY));
-    assert_eq!((ended.stateid, &ended.fh[..]), (stateid, &o.to[..]));
-    assert_eq!(ended.clientid, o.session.clientid);
+    let callback = o.session.callback();
+    let told: CbOffload4args<'_> = callback.args(CbOp4::Offload);
+    assert_eq!((told.stateid, told.fh.0), (stateid, &o.to[..]));
+    let OffloadInfo4::Done(response) = &told.info else {
+        panic!("{:?}", told.info)
+    };
+    assert_eq!(response.count, LONG_COPY);
     assert_eq!(o.cancel(&stateid), Nfsstat4::CompleteAlready);
     assert_eq!(o.status(&stateid), Err(Nfsstat4::BadStateid));
     assert_eq!(o.running(), 0);
+    o.session.answer(&callback, Nfsstat4::Ok, &());
     o.end();
 }
 
@@ -397,7 +383,8 @@ fn copy_offload_cancel() {
     assert_eq!(o.cancel(&stateid), Nfsstat4::BadStateid);
     assert_eq!(o.status(&stateid), Err(Nfsstat4::BadStateid));
     assert_eq!(o.running(), 0);
-    assert!(o.told.try_recv().is_err(), "nobody wants to hear of it");
+    let told = o.session.callback_within(SHORT).is_some();
+    assert!(!told, "nobody wants to hear of it");
     assert_eq!(size_of(&o), left_at, "nothing is copied any more");
     // One that goes on does not hold up the server's end.
     o.begin();
@@ -416,7 +403,7 @@ fn copy_offload_is_bounded_and_ends_with_the_client() {
     assert!(res.count > 0 && res.callback_id.is_empty());
     assert_eq!(o.running(), most);
     // The client begins anew.
-    let mut terms = tests::client::session::Terms::new(2);
+    let mut terms = Terms::new(2);
     let (client, _, _) = o.workers.client();
     let name = o.workers.server.state.clients()[0].owner.clone();
     terms.owner = name.into_vec();

@@ -66,17 +66,8 @@ impl Workers {
         Workers::with(|_| {})
     }
 
-    /// With what `prepare` does to the server before it runs.
-    pub fn prepared(prepare: impl FnOnce(&Shared)) -> Workers {
-        Workers::build(|_| {}, prepare)
-    }
-
     /// With an adjusted configuration.
     pub fn with(adjust: impl FnOnce(&mut Config)) -> Workers {
-        Workers::build(adjust, |_| {})
-    }
-
-    fn build(adjust: impl FnOnce(&mut Config), prepare: impl FnOnce(&Shared)) -> Workers {
         let dir = fresh_dir();
         let mut config = Config::for_memory(1 << 30);
         config.state_dir = dir.path().to_owned();
@@ -88,7 +79,6 @@ impl Workers {
         let listening = listener::bind(&[any]).expect("listening");
         let addr = listening[0].addr;
         let server = shared(config, &listening);
-        prepare(&server);
         let (ready, started) = mpsc::channel();
         let start = |index: usize| {
             let ring = RingConfig {

@@ -9,6 +9,7 @@ use vfs::locks::{Access, ClientId, Conflict, FileLocks, Passing};
 use vfs::order::TurnGuard;
 use vfs::{File, FileKind, Name};
 
+use super::Op4;
 use super::compound::{Compound, Place};
 use super::durable;
 use super::state::State;
@@ -397,6 +398,7 @@ pub fn renew(c: &Compound<'_>, client: &Client) {
 pub struct Running {
     client: Arc<Client>,
     owner: OwnerKey,
+    op: Op4,
     seqid: u32,
     request: u64,
     body: usize,
@@ -426,7 +428,7 @@ pub enum Start {
 pub async fn begin(
     c: &mut Compound<'_>,
     target: &Target,
-    seqid: u32,
+    (op, seqid): (Op4, u32),
     out: &mut Reply,
 ) -> Result<Start, Nfsstat4> {
     if c.minor > 0 {
@@ -447,10 +449,11 @@ pub async fn begin(
         Some(turn) => Some(turn.take().await),
         None => None,
     };
-    let step = client.lock().holdings.step(owner, seqid)?;
+    let step = client.lock().holdings.step(owner, op, seqid)?;
     let running = Running {
         client,
         owner,
+        op,
         seqid,
         request: 0,
         body: out.bytes.len(),
@@ -489,6 +492,7 @@ pub async fn begin_open(
         let running = Running {
             client: client.clone(),
             owner: OwnerKey::Open(key),
+            op: Op4::Open,
             seqid,
             request,
             body: out.bytes.len(),
@@ -537,6 +541,7 @@ pub fn finish(
         let has_body = matches!(status, Nfsstat4::Ok | Nfsstat4::Denied);
         let body = out.bytes.get(running.body..).filter(|_| has_body);
         let answer = Answer {
+            op: running.op,
             status,
             body: body.unwrap_or_default().into(),
             fh: fh.map(Into::into),

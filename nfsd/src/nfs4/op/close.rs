@@ -1,6 +1,7 @@
 //! CLOSE: ends an open, and with it what is locked under it (RFC 8881 18.2, RFC 7530 16.2).
 
 use crate::cx::Reply;
+use crate::nfs4::Op4;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::state::stateid::Kind;
 use crate::nfs4::stateful::{self, Start, Target, file_key};
@@ -25,7 +26,7 @@ pub(super) async fn run(
 ) -> Result<(), Nfsstat4> {
     c.file()?;
     let target = stateful::target(c, &args.open_stateid)?;
-    let running = match stateful::begin(c, &target, args.seqid, out).await? {
+    let running = match stateful::begin(c, &target, (Op4::Close, args.seqid), out).await? {
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };

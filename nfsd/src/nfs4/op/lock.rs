@@ -6,6 +6,7 @@ use vfs::exec;
 use vfs::locks::{Conflict, Held, Holder, LockKind, Notify, Range};
 
 use crate::cx::Reply;
+use crate::nfs4::Op4;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::durable;
 use crate::nfs4::state::deleg::Waiter;
@@ -150,7 +151,7 @@ pub(super) async fn run(
     if let Locker4::New(new) = &args.locker {
         owned(c, &target, &new.lock_owner)?;
     }
-    let running = match stateful::begin(c, &target, seqid, out).await? {
+    let running = match stateful::begin(c, &target, (Op4::Lock, seqid), out).await? {
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };

@@ -4,6 +4,7 @@ use vfs::locks::Range;
 
 use super::lock::LockType4;
 use crate::cx::Reply;
+use crate::nfs4::Op4;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::state::open::Refusal;
 use crate::nfs4::state::stateid::Kind;
@@ -36,7 +37,7 @@ pub(super) async fn run(
     c.regular()?;
     let range = Range::new(args.offset, args.length).ok_or(Nfsstat4::Inval)?;
     let target = stateful::target(c, &args.lock_stateid)?;
-    let running = match stateful::begin(c, &target, args.seqid, out).await? {
+    let running = match stateful::begin(c, &target, (Op4::Locku, args.seqid), out).await? {
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };

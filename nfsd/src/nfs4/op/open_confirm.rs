@@ -1,6 +1,7 @@
 //! OPEN_CONFIRM: the client means this open-owner (RFC 7530 16.18; 4.0 only).
 
 use crate::cx::Reply;
+use crate::nfs4::Op4;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::state::stateid::Kind;
 use crate::nfs4::stateful::{self, Start, Target, file_key};
@@ -25,7 +26,7 @@ pub(super) async fn run(
 ) -> Result<(), Nfsstat4> {
     c.regular()?;
     let target = stateful::target(c, &args.open_stateid)?;
-    let running = match stateful::begin(c, &target, args.seqid, out).await? {
+    let running = match stateful::begin(c, &target, (Op4::OpenConfirm, args.seqid), out).await? {
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };

@@ -3,6 +3,7 @@
 use vfs::locks::{Access, Deny};
 
 use crate::cx::Reply;
+use crate::nfs4::Op4;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::state::stateid::Kind;
 use crate::nfs4::stateful::{self, Start, Target, file_key};
@@ -34,7 +35,7 @@ pub(super) async fn run(
 ) -> Result<(), Nfsstat4> {
     c.file()?;
     let target = stateful::target(c, &args.open_stateid)?;
-    let running = match stateful::begin(c, &target, args.seqid, out).await? {
+    let running = match stateful::begin(c, &target, (Op4::OpenDowngrade, args.seqid), out).await? {
         Start::Run(running) => running,
         Start::Answered(answer) => return answer,
     };

@@ -44,6 +44,12 @@ pub(super) async fn run(
     };
     let data = done.result?;
     let len = data.buf.len();
+    // Less because of the session's limits is not less because of the file (RFC 8881 2.10.6.4); 4.0 has no
+    // such limits.
+    let cut = count < args.count.min(c.cx.server.io_max) && !data.eof;
+    if c.minor > 0 && cut {
+        return Err(Nfsstat4::RepTooBig);
+    }
     out.put(&data.eof)?;
     out.put(&(len as u32))?;
     out.payload = Some(Slice::new(Rc::new(data.buf), 0..len));

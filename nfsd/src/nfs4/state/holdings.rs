@@ -12,6 +12,7 @@ use super::lock::{LockSet, Wait};
 use super::open::Open;
 use super::owner::{Answer, LockOwner, OpenOwner, Step};
 use super::stateid::{self, Home, KEY_MAX, Kind, Name};
+use crate::nfs4::Op4;
 use crate::nfs4::status::Nfsstat4;
 
 /// Most open-owners with nothing open that are remembered for a retransmission (4.0).
@@ -221,14 +222,14 @@ impl Holdings {
     ///
     /// # Errors
     /// `BAD_SEQID`; `BAD_STATEID` for an owner that is gone.
-    pub fn step(&mut self, owner: OwnerKey, seqid: u32) -> Result<Step, Nfsstat4> {
+    pub fn step(&mut self, owner: OwnerKey, op: Op4, seqid: u32) -> Result<Step, Nfsstat4> {
         match owner {
             OwnerKey::Open(key) => {
                 self.stamp += 1;
                 let owner = self.open_owners.get_mut(&key);
                 let owner = owner.ok_or(Nfsstat4::BadStateid)?;
                 owner.stamp = self.stamp;
-                let step = owner.sequence.step(seqid);
+                let step = owner.sequence.step(op, seqid);
                 if step == Ok(Step::Next)
                     && let Some(closed) = owner.closed.take()
                 {
@@ -241,7 +242,7 @@ impl Holdings {
             }
             OwnerKey::Lock(key) => {
                 let owner = self.lock_owners.get(&key);
-                owner.ok_or(Nfsstat4::BadStateid)?.sequence.step(seqid)
+                owner.ok_or(Nfsstat4::BadStateid)?.sequence.step(op, seqid)
             }
         }
     }

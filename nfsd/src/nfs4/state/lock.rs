@@ -12,6 +12,7 @@ use super::holdings::{FileKey, Holdings};
 use super::open::Refusal;
 use super::owner::{LockOwner, Sequence, Step};
 use super::stateid::{self, Home, Kind};
+use crate::nfs4::Op4;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Stateid4;
 
@@ -90,7 +91,7 @@ impl Holdings {
         let known = self.lock_owner_names.get(name).copied();
         if let Some(seqid) = seqid
             && let Some(owner) = known.and_then(|key| self.lock_owners.get(&key))
-            && owner.sequence.step(seqid) != Ok(Step::Next)
+            && owner.sequence.step(Op4::Lock, seqid) != Ok(Step::Next)
         {
             return Err(Nfsstat4::BadSeqid.into());
         }

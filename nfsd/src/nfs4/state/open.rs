@@ -11,6 +11,7 @@ use super::holdings::{FileKey, Holdings};
 use super::lock::LockSet;
 use super::owner::{OpenOwner, Sequence, Step};
 use super::stateid::{self, Home, Kind};
+use crate::nfs4::Op4;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Stateid4;
 
@@ -161,13 +162,18 @@ impl Holdings {
                 return Ok((Step::Again(answer.clone()), removed));
             }
             owner.sequence = Sequence::default();
+            // Mostly the owner is new: no need to look at all the client has open.
+            let any = owner.opens > 0;
             let of_owner = self.open_of.iter().filter(|((of, _), _)| *of == key);
-            let opens: Vec<u32> = of_owner.map(|(_, open)| *open).collect();
+            let opens: Vec<u32> = match any {
+                true => of_owner.map(|(_, open)| *open).collect(),
+                false => Vec::new(),
+            };
             for open in opens {
                 removed.and(self.remove_open(open));
             }
         }
-        let step = self.step(super::holdings::OwnerKey::Open(key), seqid)?;
+        let step = self.step(super::holdings::OwnerKey::Open(key), Op4::Open, seqid)?;
         Ok((step, removed))
     }
 

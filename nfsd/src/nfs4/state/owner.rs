@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use vfs::order::Turn;
 
+use crate::nfs4::Op4;
 use crate::nfs4::status::Nfsstat4;
 
 /// Longest answer kept for a retransmission: an OPEN with a delegation is the longest there is. Of a
@@ -14,6 +15,8 @@ pub const ANSWER_MAX: usize = 512;
 /// The last answer an owner got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// Of which operation it is: an answer is never given to another one.
+    pub op: Op4,
     /// Its status.
     pub status: Nfsstat4,
     /// The results that followed the status.
@@ -51,18 +54,21 @@ impl Sequence {
         }
     }
 
-    /// The place of `seqid` in the sequence.
+    /// The place of a request with `seqid` in the sequence.
     ///
     /// # Errors
-    /// `BAD_SEQID`: neither the next one nor the last one again.
-    pub fn step(&self, seqid: u32) -> Result<Step, Nfsstat4> {
+    /// `BAD_SEQID`: neither the next one nor the last one again, or the last one was another operation.
+    pub fn step(&self, op: Op4, seqid: u32) -> Result<Step, Nfsstat4> {
         let Some(last) = self.last else {
             return Ok(Step::Next);
         };
         if seqid == last.wrapping_add(1) {
             return Ok(Step::Next);
         }
-        let again = self.answer.clone().filter(|_| seqid == last);
+        let again = self.answer.as_ref();
+        let again = again
+            .filter(|answer| seqid == last && answer.op == op)
+            .cloned();
         again.map(Step::Again).ok_or(Nfsstat4::BadSeqid)
     }
 
@@ -169,6 +175,7 @@ mod tests {
 
     fn answer(status: Nfsstat4, len: usize) -> Answer {
         Answer {
+            op: Op4::Open,
             status,
             body: vec![7; len].into(),
             fh: None,
@@ -179,19 +186,25 @@ mod tests {
     #[test]
     fn next_again_or_bad() {
         let mut sequence = Sequence::default();
-        assert_eq!(sequence.step(u32::MAX), Ok(Step::Next), "starts anywhere");
+        assert_eq!(
+            sequence.step(Op4::Open, u32::MAX),
+            Ok(Step::Next),
+            "starts anywhere"
+        );
         sequence.done(u32::MAX, answer(Nfsstat4::Ok, 8));
-        assert_eq!(sequence.step(0), Ok(Step::Next));
-        let again = sequence.step(u32::MAX);
+        assert_eq!(sequence.step(Op4::Open, 0), Ok(Step::Next));
+        let again = sequence.step(Op4::Open, u32::MAX);
         assert_eq!(again, Ok(Step::Again(answer(Nfsstat4::Ok, 8))));
         for bad in [1, u32::MAX - 1] {
-            assert_eq!(sequence.step(bad), Err(Nfsstat4::BadSeqid));
+            assert_eq!(sequence.step(Op4::Open, bad), Err(Nfsstat4::BadSeqid));
         }
+        // Another operation does not get that answer.
+        assert_eq!(sequence.step(Op4::Close, u32::MAX), Err(Nfsstat4::BadSeqid));
         // A refusal that does not count leaves all as it was.
         sequence.done(0, answer(Nfsstat4::BadStateid, 0));
-        assert_eq!(sequence.step(0), Ok(Step::Next));
+        assert_eq!(sequence.step(Op4::Open, 0), Ok(Step::Next));
         sequence.done(0, answer(Nfsstat4::Denied, 40));
-        let again = sequence.step(0);
+        let again = sequence.step(Op4::Open, 0);
         assert_eq!(again, Ok(Step::Again(answer(Nfsstat4::Denied, 40))));
         assert!(sequence.answered(0, 1).is_some());
         assert!(sequence.answered(0, 2).is_none() && sequence.answered(1, 1).is_none());
@@ -200,17 +213,17 @@ mod tests {
     #[test]
     fn a_sequence_that_starts_somewhere() {
         let sequence = Sequence::starting_at(0);
-        assert_eq!(sequence.step(0), Ok(Step::Next));
-        assert_eq!(sequence.step(1), Err(Nfsstat4::BadSeqid));
+        assert_eq!(sequence.step(Op4::Open, 0), Ok(Step::Next));
+        assert_eq!(sequence.step(Op4::Open, 1), Err(Nfsstat4::BadSeqid));
         // Nothing has been answered yet.
-        assert_eq!(sequence.step(u32::MAX), Err(Nfsstat4::BadSeqid));
+        assert_eq!(sequence.step(Op4::Open, u32::MAX), Err(Nfsstat4::BadSeqid));
     }
 
     #[test]
     fn long_answers_are_not_kept() {
         let mut sequence = Sequence::default();
         sequence.done(5, answer(Nfsstat4::Ok, ANSWER_MAX + 1));
-        let again = sequence.step(5);
+        let again = sequence.step(Op4::Open, 5);
         assert_eq!(again, Ok(Step::Again(answer(Nfsstat4::Resource, 0))));
     }
 }

@@ -72,6 +72,7 @@ fn name(stateid: Stateid4) -> Name {
 
 fn answer(status: Nfsstat4) -> Answer {
     Answer {
+        op: Op4::Open,
         status,
         body: Box::default(),
         fh: None,
@@ -208,12 +209,12 @@ fn an_owner_of_4_0_must_be_confirmed() {
     let granted = held.open(V40, request(Access::READ)).expect("open");
     held.answered(OwnerKey::Open(owner), 5, answer(Nfsstat4::Ok));
     let confirm = OwnerKey::Open(owner);
-    assert_eq!(held.step(confirm, 6), Ok(Step::Next));
+    assert_eq!(held.step(confirm, Op4::Open, 6), Ok(Step::Next));
     let stateid = held.confirm(V40, granted.key).expect("unconfirmed");
     assert_eq!(stateid.seqid, 2);
     held.answered(confirm, 6, answer(Nfsstat4::Ok));
     assert_eq!(held.confirm(V40, granted.key), bad_stateid());
-    assert_eq!(held.step(confirm, 8), Err(Nfsstat4::BadSeqid));
+    assert_eq!(held.step(confirm, Op4::Open, 8), Err(Nfsstat4::BadSeqid));
     assert!(held.usable(granted.key).is_ok());
 }
 
@@ -240,7 +241,7 @@ fn a_close_of_4_0_can_be_asked_for_again() {
     let (owner, granted) = confirmed(&mut held, b"a", &file);
     let key = OwnerKey::Open(owner);
     let of = name(granted.stateid);
-    assert_eq!(held.step(key, 2), Ok(Step::Next));
+    assert_eq!(held.step(key, Op4::Open, 2), Ok(Step::Next));
     let (stateid, removed) = held.close(V40, granted.key).expect("open");
     assert_eq!(stateid.seqid, 3);
     drop(removed);
@@ -248,8 +249,11 @@ fn a_close_of_4_0_can_be_asked_for_again() {
     held.rest(owner);
     assert!(held.is_empty() && !file.busy());
     assert_eq!(held.owner_of(of), Some(key), "still known");
-    assert_eq!(held.step(key, 2), Ok(Step::Again(answer(Nfsstat4::Ok))));
-    assert_eq!(held.step(key, 3), Ok(Step::Next));
+    assert_eq!(
+        held.step(key, Op4::Open, 2),
+        Ok(Step::Again(answer(Nfsstat4::Ok)))
+    );
+    assert_eq!(held.step(key, Op4::Open, 3), Ok(Step::Next));
     assert_eq!(held.owner_of(of), None, "the client has gone on");
     assert_eq!(held.counts().open_owners, 1);
     drop(held.clear());
@@ -348,8 +352,8 @@ fn lock_owners_of_4_0() {
     let Some(owner) = held.owner_of(name(stateid)) else {
         panic!("it has one");
     };
-    assert_eq!(held.step(owner, 41), Ok(Step::Next));
-    assert_eq!(held.step(owner, 40), Err(Nfsstat4::BadSeqid));
+    assert_eq!(held.step(owner, Op4::Open, 41), Ok(Step::Next));
+    assert_eq!(held.step(owner, Op4::Open, 40), Err(Nfsstat4::BadSeqid));
     assert_eq!(
         under(&mut held, 7),
         Err(Refusal::Status(Nfsstat4::BadSeqid))
