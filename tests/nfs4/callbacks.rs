@@ -644,18 +644,18 @@ fn version_4_0_is_not_called_about_its_own_delegation() {
     let listener = Listener::new();
     let (mut client, clientid, mut called) = plain(&server, &listener);
     let mut seqid = 1;
-    open_plain(&mut client, clientid, &dir, &mut seqid, "e");
+    open_plain(&mut client, clientid, &dir, &mut seqid, ("e", READ));
     let start = Instant::now();
     let asked = [bit::CHANGE, bit::SIZE];
     let stateid = loop {
-        let ops = open(Ops::new().putfh(&dir), seqid, WRITE, clientid, Some(b"f"));
+        let ops = open(Ops::new().putfh(&dir), seqid, READ, clientid, Some(b"f"));
         let mut done = client.compound(0, &ops.getattr(&asked));
         seqid += 1;
         done.ok(Op4::Putfh);
         let (_, _, deleg) = opened(&mut done);
         done.ok(Op4::Getattr);
         if let Some((write, stateid)) = deleg {
-            assert!(write);
+            assert!(!write);
             break stateid;
         }
         assert!(start.elapsed() < LONG, "never delegated");
@@ -664,6 +664,8 @@ fn version_4_0_is_not_called_about_its_own_delegation() {
     let mut done = client.compound(0, &Ops::new().putfh(&fh).getattr(&asked));
     done.ok(Op4::Putfh);
     assert_eq!(done.attrs().get::<u64>(bit::SIZE), 4);
+    let remove = Ops::new().putfh(&dir).op(Op4::Remove, &Component4(b"f"));
+    assert_eq!(client.compound(0, &remove).status, S::Ok);
     let asked = called.0.try_record(SHORT);
     assert!(!matches!(asked, Ok(Some(_))), "nobody else has asked");
     let ops = Ops::new().putfh(&fh).op(Op4::Delegreturn, &stateid);
