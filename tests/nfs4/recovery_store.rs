@@ -90,7 +90,7 @@ fn a_damaged_database_is_said_at_the_start() {
         }
     };
     let start = |bytes: &mut [u8]| bytes[..64].fill(0);
-    let damages: [&dyn Fn(&mut [u8]); 2] = [&middle, &start];
+    let damages: [fn(&mut [u8]); 2] = [middle, start];
     for damage in damages {
         let mut bytes = whole.clone();
         damage(&mut bytes);
