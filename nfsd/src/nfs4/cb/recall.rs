@@ -22,10 +22,8 @@ use crate::server::Shared;
 pub const RECALLS_MAX: usize = 64 << 10;
 /// After DELAY, and when the client could not be reached.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The client may not have seen the reply that grants the delegation.
+/// The client may not have seen the reply that grants the delegation: it is asked again soon, then less often.
 const UNKNOWN_AGAIN: Duration = Duration::from_millis(200);
-/// How often it may not know the delegation before it is believed to have got the recall.
-const UNKNOWN_MAX: u32 = 5;
 /// How often is looked whether a delegation is back.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -77,12 +75,9 @@ impl Recall {
         self.send = match answer {
             Ok(CbDone::Failed(Nfsstat4::Delay)) => later(AGAIN),
             Ok(CbDone::Failed(Nfsstat4::BadStateid | Nfsstat4::Badhandle)) => {
-                self.unknown += 1;
-                if self.unknown < UNKNOWN_MAX {
-                    later(UNKNOWN_AGAIN * self.unknown)
-                } else {
-                    None
-                }
+                // However long that reply takes: who never hears of the recall holds the file for a whole lease.
+                self.unknown = self.unknown.saturating_add(1);
+                later(UNKNOWN_AGAIN.saturating_mul(self.unknown).min(AGAIN))
             }
             // Whatever else it says, it has heard it.
             Ok(_) | Err(CbError::Garbage) => None,
@@ -284,17 +279,19 @@ mod tests {
         let start = Instant::now();
         let mut recall = Recall::new(start, LEASE);
         let mut now = start;
-        for _ in 1..UNKNOWN_MAX {
+        for _ in 0..20 {
             recall.answered(Ok(CbDone::Failed(Nfsstat4::BadStateid)), now);
             let Step::Wait(next) = recall.step(now) else {
                 panic!("not sent again");
             };
-            assert!(next > now && next < start + Duration::from_secs(5));
+            assert!(next > now && next <= now + AGAIN);
             now = next;
             assert_eq!(recall.step(now), Step::Send);
         }
         recall.answered(Ok(CbDone::Failed(Nfsstat4::Badhandle)), now);
-        assert_eq!(recall.step(now), Step::Wait(start + LEASE));
+        assert_eq!(recall.step(now), Step::Wait(now + AGAIN));
+        recall.answered(Ok(CbDone::Ok), now);
+        assert_eq!(recall.step(now), Step::Wait(start + LEASE), "heard");
     }
 
     #[test]
