@@ -270,7 +270,7 @@ fn refused<T>(result: Result<T, S>) -> bool {
 }
 
 #[test]
-fn reclaims_of_4_1_and_the_end_of_grace() {
+fn open_lock_and_reclaim_complete_in_grace_of_4_1() {
     let mut server = TestServer::start();
     let mut a = Host::ready(&server, 1, "a");
     let mut file = a.open("file").expect("made");
@@ -321,7 +321,7 @@ fn reclaims_of_4_1_and_the_end_of_grace() {
 }
 
 #[test]
-fn reclaims_of_4_0_and_the_end_of_grace() {
+fn open_lock_and_renew_in_grace_of_4_0() {
     let mut server = hasty();
     let mut a = Host::ready(&server, 0, "a");
     let mut file = a.open("file").expect("made");
