@@ -277,12 +277,12 @@ fn one_of_many(
     let (stateid, _) = opened(&mut done);
     let fh = done.fh();
     let next = seqid + 1;
-    let follows = match dice.below(8) {
+    let follows = match dice.below(64) {
         0 => {
             let args = [encode(&stateid), encode(&next)].concat();
             Ops::new().op(Op4::OpenConfirm, &Raw(&args))
         }
-        1 => close(Ops::new(), next, &stateid),
+        1..=8 => close(Ops::new(), next, &stateid),
         _ => return true,
     };
     let done = client.compound(0, &Ops::new().putfh(&fh).then(&follows));
@@ -331,7 +331,7 @@ fn open_of_one_unconfirmed_owner_over_many_connections() {
     unconfirmed(&server, (count / 5).max(2000));
     let before = (resources(&server), resident(&server));
     let opened = unconfirmed(&server, count);
-    assert!(opened > count / 100, "next to nothing was opened: {opened}");
+    assert!(opened > count / 20, "next to nothing was opened: {opened}");
     assert_eq!(resources(&server), before.0);
     let after = resident(&server);
     println!(
