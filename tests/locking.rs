@@ -3,19 +3,57 @@
 
 use std::time::Duration;
 
-use tests::need::{not_chosen, number, soak};
+use tests::need::{Need, have, not_chosen, number, soak};
 use tests::server::{Config, Kind};
-use tests::uml::Guest;
+use tests::uml::{Boot, Guest};
 use tests::version::Version;
 
 use crate::kernel::{Bed, bed};
 
-/// A bed with the export mounted on two guests.
+/// What a guest needs to lock over version 3.
+const NLM_CLIENT: &[Need] = &[
+    Need::Program("rpcbind", "rpcbind"),
+    Need::Program("rpc.statd", "nfs-common"),
+    Need::Program("sm-notify", "nfs-common"),
+];
+
+/// A bed with the export mounted on two guests. With version 3 their own rpcbind and rpc.statd run, and the server is
+/// its own port mapper.
 fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
-    let bed = bed(test, version, &Config::default())?;
-    bed.mount("");
-    let other = bed.another(3);
+    let mut config = Config::default();
+    if version == Version::V3 {
+        if !have(test, &[NLM_CLIENT]) {
+            return None;
+        }
+        if config.kind == Kind::Ringnfs {
+            config.args.push("--portmapper".to_owned());
+        }
+    }
+    let bed = bed(test, version, &config)?;
+    mount(&bed, &bed.guest);
+    let other = Guest::boot(
+        &bed.rig,
+        &Boot {
+            addr: 3,
+            ..Boot::default()
+        },
+    );
+    mount(&bed, &other);
     Some((bed, other))
+}
+
+/// Mounts the export at /mnt/nfs with locking.
+fn mount(bed: &Bed, guest: &Guest) {
+    if bed.version != Version::V3 {
+        return bed.mount_on(guest, "");
+    }
+    // What rpc.statd remembers outlives the guest.
+    guest.ok(
+        60,
+        "sm=$RIG/statd-$ADDR; mkdir -p $sm/sm $sm/sm.bak; chown -R statd $sm
+         rpcbind -w; rpc.statd --no-notify -P $sm",
+    );
+    bed.mount_on(guest, "lock");
 }
 
 /// One client holds what the first column says; then the second column must be true on the other.
@@ -54,7 +92,7 @@ const CONFLICTS: &[(&str, &str)] = &[
     ("x close", "x"),
 ];
 
-by_version! { conflicts: conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
+by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
 
 /// Lock conflicts between two clients, and that each lock is gone with its process.
 fn conflicts(test: &str, version: Version) {
@@ -78,7 +116,7 @@ fn conflicts(test: &str, version: Version) {
     }
 }
 
-by_version! { waiting: waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
+by_version! { waiting: waiting_v3 V3 default, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
 
 /// A waiter gets the lock when it is given up by unlock, close, exit or SIGKILL, and then sees what was written under it.
 fn waiting(test: &str, version: Version) {
@@ -126,7 +164,7 @@ fn waiting(test: &str, version: Version) {
     }
 }
 
-by_version! { torture: torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
+by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
 
 /// Processes of two clients fight for ranges; the files' content is the ledger.
 fn torture(test: &str, version: Version) {
@@ -158,7 +196,7 @@ fn torture(test: &str, version: Version) {
     }
 }
 
-by_version! { appends: appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
+by_version! { appends: appends_v3 V3 default, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
 
 /// O_APPEND from two clients under a lock: every line is there, none is torn.
 fn appends(test: &str, version: Version) {
@@ -265,7 +303,7 @@ fn dead_client(test: &str, version: Version) {
     );
 }
 
-by_version! { restart: restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
+by_version! { restart: restart_v3 V3 default, restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
 
 /// The server is killed and comes back: opens and locks are reclaimed, nobody else gets them meanwhile.
 fn restart(test: &str, version: Version) {

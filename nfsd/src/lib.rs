@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
+pub mod nlm;
+pub mod nsm;
 pub mod request;
 pub mod roots;
 pub mod rpc;

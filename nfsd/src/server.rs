@@ -26,6 +26,8 @@ use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
 use crate::nfs4::state::{self as state4, State};
+use crate::nlm::state::Hosts;
+use crate::nsm::Nsm;
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{metrics, worker};
@@ -49,6 +51,10 @@ pub struct Shared {
     pub groups: Option<Groups>,
     /// What NFSv4 clients hold.
     pub state: State,
+    /// What NLM's hosts hold.
+    pub nlm: Hosts,
+    /// Restarts, of this server and of NLM's hosts.
+    pub nsm: Nsm,
     /// Owners as NFSv4 writes them.
     pub idmap: Idmap,
     /// Duplicate request cache.
@@ -124,7 +130,10 @@ impl Shared {
             ),
             drc: Drc::new(crate::rpc::drc::Limits::default()),
             callbacks: Callbacks::default(),
-            grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
+            grace: Grace::new(&parts.previous.clients, grace_time, exec::now())
+                .and_hosts(!parts.previous.hosts.is_empty()),
+            nlm: Hosts::default(),
+            nsm: Nsm::new(parts.previous.nsm_state, parts.previous.hosts),
             state: state(&config, &parts.key, parts.recovery.epoch()),
             recovery: parts.recovery,
             key: parts.key,

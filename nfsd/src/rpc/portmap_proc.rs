@@ -202,7 +202,11 @@ mod tests {
             (100_000, 2, IPPROTO_TCP, 2049),
             (100_003, 3, IPPROTO_UDP, 0),
             (100_003, 2, IPPROTO_TCP, 0),
-            (100_021, 4, IPPROTO_TCP, 0),
+            (100_021, 4, IPPROTO_TCP, 2049),
+            (100_021, 1, IPPROTO_TCP, 2049),
+            (100_024, 1, IPPROTO_TCP, 2049),
+            (100_024, 2, IPPROTO_TCP, 0),
+            (100_227, 3, IPPROTO_TCP, 0),
         ] {
             let port = port.to_be_bytes();
             assert_eq!(v2(PmapProc::Getport, &mapping(prog, vers, prot)), port);
@@ -224,11 +228,11 @@ mod tests {
         let raw = v2(PmapProc::Dump, &());
         let list: PmapList<'_> = Dec::new(&raw).get().expect("decodes");
         let listed: Vec<_> = list.iter().map(|m| (m.prog, m.vers, m.port)).collect();
-        assert_eq!(listed.len(), 8);
+        assert_eq!(listed.len(), 13);
         assert!(listed.contains(&(100_003, 3, 2049)));
         let raw = v4(RpcbProc::Dump, &());
         let list: RpcbList<'_> = Dec::new(&raw).get().expect("decodes");
-        assert_eq!(list.iter().count(), 16);
+        assert_eq!(list.iter().count(), 26);
         assert!(list.iter().any(|r| r.r_addr.0 == b"::.8.1"));
     }
 

@@ -21,6 +21,8 @@ use super::record::mark;
 use super::uaddr::{netid, universal_addr};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{NFS_PROGRAM, NFS_V3};
+use crate::nlm::types::{NLM_PROGRAM, NLM_V1, NLM_V3, NLM_V4};
+use crate::nsm::types::{SM_PROG, SM_VERS};
 use crate::xdr::{Dec, Enc, XdrError};
 
 /// Where rpcbind listens locally.
@@ -32,10 +34,14 @@ const RECORD_MAX: usize = 4096;
 /// Reserved ports tried, from the top.
 const RESERVED: std::ops::Range<u16> = 600..1024;
 /// What is registered: program and version.
-const PROGRAMS: [(u32, u32); 3] = [
+const PROGRAMS: [(u32, u32); 7] = [
     (NFS_PROGRAM, NFS_V3),
     (MOUNT_PROGRAM, MOUNT_V1),
     (MOUNT_PROGRAM, MOUNT_V3),
+    (NLM_PROGRAM, NLM_V1),
+    (NLM_PROGRAM, NLM_V3),
+    (NLM_PROGRAM, NLM_V4),
+    (SM_PROG, SM_VERS),
 ];
 
 /// Why rpcbind did not take a registration.
@@ -69,7 +75,7 @@ pub enum RpcbindError {
 #[must_use = "the registration outlives the server unless it is removed"]
 pub struct Registration(Vec<&'static str>);
 
-/// Registers NFS and MOUNT at the addresses the server listens on: the first IPv4 and the first IPv6
+/// Registers NFS, MOUNT, NLM and NSM at the addresses the server listens on: the first IPv4 and the first IPv6
 /// one, as rpcbind keeps one address for each. What an earlier server left there is replaced.
 ///
 /// # Errors
