@@ -14,6 +14,7 @@ pub mod finding;
 pub mod groups;
 pub mod junction;
 pub mod listener;
+pub mod lock_list;
 pub mod log;
 pub mod metrics;
 pub mod mount;

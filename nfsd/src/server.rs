@@ -27,10 +27,10 @@ use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
 use crate::nfs4::state::{self as state4, State};
 use crate::nlm::state::Hosts;
-use crate::nsm::Nsm;
+use crate::nsm::{self, Nsm};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
-use crate::{metrics, worker};
+use crate::{lock_list, metrics, worker};
 
 /// Most bytes of one READ or WRITE.
 const IO_MAX: u32 = 1 << 20;
@@ -335,6 +335,7 @@ fn serve(
         let result = started.recv().unwrap_or(Err(vfs::Errno::EIO));
         result.map_err(ServeError::Uring)?;
     }
+    nsm::udp::start(shared, &addresses);
     announce(shared, &addresses);
     let registration = config
         .rpcbind
@@ -392,6 +393,8 @@ fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control,
         "reload" => reload(&server, &exports),
         "stats" => Ok(metrics::text(&server)),
         "stats json" => Ok(metrics::json(&server)),
+        "locks" => Ok(lock_list::text(&server)),
+        "locks json" => Ok(lock_list::json(&server)),
         #[cfg(feature = "fault-injection")]
         verb if verb.starts_with("faults") => inject(verb.trim_start_matches("faults").trim()),
         other => Err(format!("unknown request {other:?}")),

@@ -128,7 +128,6 @@ struct Wait {
 struct Shared {
     guard: ShareGuard,
     since: Instant,
-    fh: Box<[u8]>,
 }
 
 #[derive(Default)]
@@ -179,14 +178,14 @@ pub struct Grant {
 }
 
 /// One line of what is held, for administrators.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Line {
     /// The owner; a share has no `svid`.
     pub owner: OwnerName,
     /// When it was first held, or asked for.
     pub since: Instant,
-    /// The file handle.
-    pub fh: Box<[u8]>,
+    /// The file.
+    pub file: Arc<FileLocks>,
     /// What.
     pub what: What,
 }
@@ -480,7 +479,6 @@ impl Host {
         file: &Arc<FileLocks>,
         oh: &[u8],
         (access, deny): (Access, Deny),
-        fh: &[u8],
         now: Instant,
     ) -> Result<(), Conflict> {
         let mut inner = self.inner();
@@ -495,7 +493,6 @@ impl Host {
         let shared = Shared {
             guard: file.open(self.id, owner, access, deny)?,
             since: now,
-            fh: fh.into(),
         };
         inner.shares.insert(key, shared);
         Ok(())
@@ -544,8 +541,8 @@ impl Host {
         for set in inner.sets.values() {
             let line = |held| Line {
                 owner: set.name.clone(),
-                since: set.since,
-                fh: set.fh.clone(),
+                since: set.guard.since().unwrap_or(set.since),
+                file: set.guard.file().clone(),
                 what: What::Lock(held),
             };
             lines.extend(set.guard.held().into_iter().map(line));
@@ -557,7 +554,7 @@ impl Host {
             lines.push(Line {
                 owner: set.name.clone(),
                 since: wait.since,
-                fh: set.fh.clone(),
+                file: wait.file.clone(),
                 what: What::Wait(wait.wanted),
             });
         }
@@ -568,7 +565,7 @@ impl Host {
                     oh: oh.clone(),
                 },
                 since: shared.since,
-                fh: shared.fh.clone(),
+                file: shared.guard.file().clone(),
                 what: What::Share(shared.guard.access(), shared.guard.deny()),
             });
         }

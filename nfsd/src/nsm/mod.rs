@@ -4,6 +4,7 @@
 pub mod notify;
 pub mod proc;
 pub mod types;
+pub mod udp;
 
 use std::net::IpAddr;
 

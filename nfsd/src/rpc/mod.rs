@@ -6,7 +6,7 @@ pub mod calls;
 pub mod drc;
 pub mod msg;
 pub mod portmap;
-mod portmap_proc;
+pub mod portmap_proc;
 pub mod record;
 pub mod rpcbind;
 pub mod uaddr;

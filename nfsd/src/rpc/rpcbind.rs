@@ -92,6 +92,12 @@ pub fn register(listen: &[SocketAddr]) -> Result<Registration, RpcbindError> {
         for (prog, vers) in PROGRAMS {
             rpcbind.call(RpcbProc::Unset, prog, vers, netid, "")?;
             let text = universal_addr(addr);
+            if prog == SM_PROG {
+                // Hosts that restart say so by UDP.
+                let by_udp = udp(netid);
+                rpcbind.call(RpcbProc::Unset, prog, vers, by_udp, "")?;
+                rpcbind.call(RpcbProc::Set, prog, vers, by_udp, &text)?;
+            }
             if !rpcbind.call(RpcbProc::Set, prog, vers, netid, &text)? {
                 registration.unset(&mut rpcbind);
                 return Err(RpcbindError::Taken { prog, vers, netid });
@@ -99,6 +105,11 @@ pub fn register(listen: &[SocketAddr]) -> Result<Registration, RpcbindError> {
         }
     }
     Ok(registration)
+}
+
+/// The network id of UDP beside one of TCP.
+fn udp(netid: &str) -> &'static str {
+    if netid == "tcp" { "udp" } else { "udp6" }
 }
 
 impl Registration {
@@ -120,6 +131,7 @@ impl Registration {
                     tracing::warn!(%error, prog, vers, netid, "cannot unregister");
                 }
             }
+            let _ = rpcbind.call(RpcbProc::Unset, SM_PROG, SM_VERS, udp(netid), "");
         }
     }
 }

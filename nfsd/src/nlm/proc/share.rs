@@ -38,8 +38,7 @@ async fn try_share(cx: &Cx, args: &ShareArgs<'_>) -> Result<(), NlmStat> {
     let (server, file) = (&cx.server, opened.file.locks());
     let end = now + PATIENCE;
     for _ in 0..TRIES {
-        let (what, fh) = ((access, deny), share.fh.0);
-        match host.share(file, share.oh.0, what, fh, exec::now()) {
+        match host.share(file, share.oh.0, (access, deny), exec::now()) {
             Ok(()) => return Ok(()),
             Err(Conflict::Share(holder) | Conflict::Lock(holder, _)) => {
                 if !conflict::expired(server, holder.client) {

@@ -265,7 +265,7 @@ fn shares() {
     let w = world();
     let (a, b) = (w.host(IP, "a"), w.host(OTHER, "b"));
     let share = |host: &Host, oh: &[u8], access, deny| {
-        let done = host.share(&w.file, oh, (access, deny), b"fh", w.now);
+        let done = host.share(&w.file, oh, (access, deny), w.now);
         done.is_ok()
     };
     assert!(share(&a, b"1", Access::READ, Deny::WRITE));
