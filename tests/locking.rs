@@ -303,6 +303,41 @@ fn dead_client(test: &str, version: Version) {
     );
 }
 
+/// A version 3 client that loses power has its locks until it is back and says so; then they are free at once.
+#[test]
+fn client_reboot_v3() {
+    let test = "locking::client_reboot_v3";
+    if !Version::V3.wanted(test, true) {
+        return;
+    }
+    let Some((bed, mut other)) = two(test, Version::V3) else {
+        return;
+    };
+    let holder = other.start("$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/never");
+    let held = "while [ ! -e $RIG/held ]; do sleep 0.05; done";
+    bed.guest.ok(
+        60,
+        &format!("{held}; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:20:5"),
+    );
+    assert_eq!(holder.status(), None);
+    other.kill();
+    let waiter = bed
+        .guest
+        .start("$RIG/guest locks /mnt/nfs/f W:0:10 append:mine; cat /mnt/nfs/f");
+    bed.guest
+        .ok(30, "sleep 2; $RIG/guest locks /mnt/nfs/g w:0:10");
+    assert_eq!(waiter.status(), None, "its locks outlive it");
+    let again = Guest::boot(
+        &bed.rig,
+        &Boot {
+            addr: 3,
+            ..Boot::default()
+        },
+    );
+    again.ok(60, "rpcbind -w; sm-notify -d -f -P $RIG/statd-$ADDR");
+    assert_eq!(waiter.ok(25), "mine\n");
+}
+
 by_version! { restart: restart_v3 V3 default, restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
 
 /// The server is killed and comes back: opens and locks are reclaimed, nobody else gets them meanwhile.

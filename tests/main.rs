@@ -33,6 +33,8 @@ mod locking;
 mod nfs3;
 /// Every NFSv4 operation with the raw client.
 mod nfs4;
+/// Every procedure of NLM and NSM with hosts that are called back.
+mod nlm;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
 /// Real programs on the mount: tar, git, rsync, sqlite, cargo.

@@ -5,6 +5,7 @@ pub mod callbacks;
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
+pub mod nlm;
 pub mod session;
 
 use std::collections::HashMap;

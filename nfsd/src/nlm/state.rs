@@ -652,17 +652,18 @@ impl Hosts {
         self.table().by_key.values().cloned().collect()
     }
 
-    /// Whom a notification from `ip` about `name` concerns: who calls itself that; or, as names
-    /// differ for many reasons, the only one there.
+    /// Whom a notification from `ip` about `name` concerns: who calls itself that there. As names
+    /// differ for many reasons, one that nobody has is that of the only one there.
     #[must_use]
     pub fn called(&self, ip: IpAddr, name: &[u8]) -> Vec<Arc<Host>> {
-        let mut there = self.all();
-        there.retain(|host| host.key.ip == ip);
-        if there.len() == 1 {
-            return there;
+        let all = self.all();
+        let is_called = |host: &&Arc<Host>| host.key.is_called(name);
+        let (there, elsewhere): (Vec<_>, Vec<_>) = all.iter().partition(|h| h.key.ip == ip);
+        let mut called: Vec<_> = there.iter().copied().filter(is_called).collect();
+        if called.is_empty() && there.len() == 1 && !elsewhere.iter().any(is_called) {
+            called = there;
         }
-        there.retain(|host| host.key.is_called(name));
-        there
+        called.into_iter().cloned().collect()
     }
 
     /// Forgets hosts that have held nothing for a while, and tells which: they are not monitored any

@@ -33,6 +33,8 @@ pub async fn file(cx: &Cx, fh: &[u8]) -> Result<Opened, NlmStat> {
 pub fn wanted(lock: &Lock<'_>, exclusive: bool) -> Result<Held, NlmStat> {
     let range = match lock.len {
         0 => Some(Range::from(lock.offset)),
+        // Up to the last byte there can be, which is the end as well.
+        len if lock.offset.wrapping_add(len) == 0 => Some(Range::from(lock.offset)),
         len => Range::new(lock.offset, len),
     };
     let kind = if exclusive {

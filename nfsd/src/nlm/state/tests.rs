@@ -306,10 +306,11 @@ fn names_in_notifications() {
 #[test]
 fn a_notification_concerns_its_own_address() {
     let w = world();
-    w.host(OTHER, "a");
-    assert!(w.hosts.called(IP, b"a").is_empty());
+    w.host(OTHER, "c");
+    assert!(w.hosts.called(IP, b"c").is_empty());
     let a = w.host(IP, "a");
     assert_eq!(w.hosts.called(IP, b"any").len(), 1, "nobody else there");
+    assert!(w.hosts.called(IP, b"c").is_empty(), "another's name");
     w.host(IP, "b");
     let called = w.hosts.called(IP, b"a.example.org");
     assert!(matches!(&called[..], [host] if host.id == a.id));
