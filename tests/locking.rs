@@ -20,6 +20,11 @@ const NLM_CLIENT: &[Need] = &[
 /// A bed with the export mounted on two guests. With version 3 their own rpcbind and rpc.statd run, and the server is
 /// its own port mapper.
 fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
+    mixed(test, version, version)
+}
+
+/// As [`two`], the second guest with a version of its own; the first has the lower one.
+fn mixed(test: &str, version: Version, others: Version) -> Option<(Bed, Guest)> {
     let mut config = Config::default();
     if version == Version::V3 {
         if !have(test, &[NLM_CLIENT]) {
@@ -30,7 +35,7 @@ fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
         }
     }
     let bed = bed(test, version, &config)?;
-    mount(&bed, &bed.guest);
+    mount(&bed, &bed.guest, version);
     let other = Guest::boot(
         &bed.rig,
         &Boot {
@@ -38,14 +43,16 @@ fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
             ..Boot::default()
         },
     );
-    mount(&bed, &other);
+    mount(&bed, &other, others);
     Some((bed, other))
 }
 
 /// Mounts the export at /mnt/nfs with locking.
-fn mount(bed: &Bed, guest: &Guest) {
-    if bed.version != Version::V3 {
-        return bed.mount_on(guest, "");
+fn mount(bed: &Bed, guest: &Guest, version: Version) {
+    if version != Version::V3 {
+        let target = &bed.server.target;
+        guest.ok(120, &target.mount(version, "/mnt/nfs", ""));
+        return;
     }
     // What rpc.statd remembers outlives the guest.
     guest.ok(
@@ -99,10 +106,29 @@ fn conflicts(test: &str, version: Version) {
     let Some((bed, other)) = two(test, version) else {
         return;
     };
+    each_conflict(&bed.guest, &other);
+}
+
+/// The same between a client of version 3 and one of 4.2, either way round, delegations in between included.
+#[test]
+fn conflicts_between_versions() {
+    let test = "locking::conflicts_between_versions";
+    if !Version::V3.wanted(test, true) {
+        return;
+    }
+    let Some((bed, other)) = mixed(test, Version::V3, Version::V4_2) else {
+        return;
+    };
+    each_conflict(&bed.guest, &other);
+    bed.guest.ok(60, "rm -f /mnt/nfs/* $RIG/held-* $RIG/done-*");
+    each_conflict(&other, &bed.guest);
+}
+
+fn each_conflict(one: &Guest, other: &Guest) {
     for (n, (held, seen)) in CONFLICTS.iter().enumerate() {
         let file = format!("/mnt/nfs/f{n}");
         let (marked, done) = (format!("$RIG/held-{n}"), format!("$RIG/done-{n}"));
-        let holder = bed.guest.start(&format!(
+        let holder = one.start(&format!(
             "$RIG/guest locks {file} {held} mark:{marked} until:{done}"
         ));
         let script = format!(
