@@ -326,7 +326,8 @@ fn idle_hosts_are_forgotten() {
     assert!(w.lock(&b, &write(1, 0, 1)));
     assert!(w.hosts.sweep(w.now).is_empty());
     w.now += IDLE;
-    assert_eq!(w.hosts.sweep(w.now), [a.key.clone()]);
+    let gone = w.hosts.sweep(w.now);
+    assert!(matches!(&gone[..], [key] if *key == a.key));
     assert!(!w.lock(&a, &write(2, 5, 1)), "out of the table");
     assert!(w.hosts.by_id(a.id).is_none() && w.hosts.by_id(b.id).is_some());
     assert_ne!(w.host(IP, "a").id, a.id);
