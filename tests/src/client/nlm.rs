@@ -47,6 +47,9 @@ impl Called {
     }
 }
 
+/// What TEST says is in the way: process, first byte, length.
+pub type InTheWay = Option<(i32, u64, u64)>;
+
 /// How GRANTED is answered next: a status, or not at all. Afterwards: granted.
 type Script = Arc<Mutex<VecDeque<Option<NlmStat>>>>;
 
@@ -256,7 +259,7 @@ impl Host {
         fh: &[u8],
         svid: i32,
         range: (u64, u64),
-    ) -> Result<(), (NlmStat, Option<(i32, u64, u64)>)> {
+    ) -> Result<(), (NlmStat, InTheWay)> {
         let args = encode(&TestArgs {
             cookie: Netobj(COOKIE),
             exclusive: true,
