@@ -3,19 +3,64 @@
 
 use std::time::Duration;
 
-use tests::need::{not_chosen, number, soak};
+use tests::need::{Need, have, not_chosen, number, soak};
 use tests::server::{Config, Kind};
-use tests::uml::Guest;
+use tests::uml::{Boot, Guest};
 use tests::version::Version;
 
 use crate::kernel::{Bed, bed};
 
-/// A bed with the export mounted on two guests.
+/// What a guest needs to lock over version 3.
+const NLM_CLIENT: &[Need] = &[
+    Need::Program("rpcbind", "rpcbind"),
+    Need::Program("rpc.statd", "nfs-common"),
+    Need::Program("sm-notify", "nfs-common"),
+];
+
+/// A bed with the export mounted on two guests. With version 3 their own rpcbind and rpc.statd run, and the server is
+/// its own port mapper.
 fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
-    let bed = bed(test, version, &Config::default())?;
-    bed.mount("");
-    let other = bed.another(3);
+    mixed(test, version, version)
+}
+
+/// As [`two`], the second guest with a version of its own; the first has the lower one.
+fn mixed(test: &str, version: Version, others: Version) -> Option<(Bed, Guest)> {
+    let mut config = Config::default();
+    if version == Version::V3 {
+        if !have(test, &[NLM_CLIENT]) {
+            return None;
+        }
+        if config.kind == Kind::Ringnfs {
+            config.args.push("--portmapper".to_owned());
+        }
+    }
+    let bed = bed(test, version, &config)?;
+    mount(&bed, &bed.guest, version);
+    let other = Guest::boot(
+        &bed.rig,
+        &Boot {
+            addr: 3,
+            ..Boot::default()
+        },
+    );
+    mount(&bed, &other, others);
     Some((bed, other))
+}
+
+/// Mounts the export at /mnt/nfs with locking.
+fn mount(bed: &Bed, guest: &Guest, version: Version) {
+    if version != Version::V3 {
+        let target = &bed.server.target;
+        guest.ok(120, &target.mount(version, "/mnt/nfs", ""));
+        return;
+    }
+    // What rpc.statd remembers outlives the guest.
+    guest.ok(
+        60,
+        "sm=$RIG/statd-$ADDR; mkdir -p $sm/sm $sm/sm.bak; chown -R statd $sm
+         rpcbind -w; rpc.statd --no-notify -P $sm",
+    );
+    bed.mount_on(guest, "lock");
 }
 
 /// One client holds what the first column says; then the second column must be true on the other.
@@ -54,17 +99,36 @@ const CONFLICTS: &[(&str, &str)] = &[
     ("x close", "x"),
 ];
 
-by_version! { conflicts: conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
+by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
 
 /// Lock conflicts between two clients, and that each lock is gone with its process.
 fn conflicts(test: &str, version: Version) {
     let Some((bed, other)) = two(test, version) else {
         return;
     };
+    each_conflict(&bed.guest, &other);
+}
+
+/// The same between a client of version 3 and one of 4.2, either way round, delegations in between included.
+#[test]
+fn conflicts_between_versions() {
+    let test = "locking::conflicts_between_versions";
+    if !Version::V3.wanted(test, true) {
+        return;
+    }
+    let Some((bed, other)) = mixed(test, Version::V3, Version::V4_2) else {
+        return;
+    };
+    each_conflict(&bed.guest, &other);
+    bed.guest.ok(60, "rm -f /mnt/nfs/* $RIG/held-* $RIG/done-*");
+    each_conflict(&other, &bed.guest);
+}
+
+fn each_conflict(one: &Guest, other: &Guest) {
     for (n, (held, seen)) in CONFLICTS.iter().enumerate() {
         let file = format!("/mnt/nfs/f{n}");
         let (marked, done) = (format!("$RIG/held-{n}"), format!("$RIG/done-{n}"));
-        let holder = bed.guest.start(&format!(
+        let holder = one.start(&format!(
             "$RIG/guest locks {file} {held} mark:{marked} until:{done}"
         ));
         let script = format!(
@@ -78,7 +142,7 @@ fn conflicts(test: &str, version: Version) {
     }
 }
 
-by_version! { waiting: waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
+by_version! { waiting: waiting_v3 V3 default, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
 
 /// A waiter gets the lock when it is given up by unlock, close, exit or SIGKILL, and then sees what was written under it.
 fn waiting(test: &str, version: Version) {
@@ -126,7 +190,7 @@ fn waiting(test: &str, version: Version) {
     }
 }
 
-by_version! { torture: torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
+by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
 
 /// Processes of two clients fight for ranges; the files' content is the ledger.
 fn torture(test: &str, version: Version) {
@@ -158,7 +222,7 @@ fn torture(test: &str, version: Version) {
     }
 }
 
-by_version! { appends: appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
+by_version! { appends: appends_v3 V3 default, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
 
 /// O_APPEND from two clients under a lock: every line is there, none is torn.
 fn appends(test: &str, version: Version) {
@@ -265,7 +329,42 @@ fn dead_client(test: &str, version: Version) {
     );
 }
 
-by_version! { restart: restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
+/// A version 3 client that loses power has its locks until it is back and says so; then they are free at once.
+#[test]
+fn client_reboot_v3() {
+    let test = "locking::client_reboot_v3";
+    if !Version::V3.wanted(test, true) {
+        return;
+    }
+    let Some((bed, mut other)) = two(test, Version::V3) else {
+        return;
+    };
+    let holder = other.start("$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/never");
+    let held = "while [ ! -e $RIG/held ]; do sleep 0.05; done";
+    bed.guest.ok(
+        60,
+        &format!("{held}; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:20:5"),
+    );
+    assert_eq!(holder.status(), None);
+    other.kill();
+    let waiter = bed
+        .guest
+        .start("$RIG/guest locks /mnt/nfs/f W:0:10 append:mine; cat /mnt/nfs/f");
+    bed.guest
+        .ok(30, "sleep 2; $RIG/guest locks /mnt/nfs/g w:0:10");
+    assert_eq!(waiter.status(), None, "its locks outlive it");
+    let again = Guest::boot(
+        &bed.rig,
+        &Boot {
+            addr: 3,
+            ..Boot::default()
+        },
+    );
+    again.ok(60, "rpcbind -w; sm-notify -d -f -P $RIG/statd-$ADDR");
+    assert_eq!(waiter.ok(25), "mine\n");
+}
+
+by_version! { restart: restart_v3 V3 default, restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
 
 /// The server is killed and comes back: opens and locks are reclaimed, nobody else gets them meanwhile.
 fn restart(test: &str, version: Version) {

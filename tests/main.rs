@@ -39,6 +39,8 @@ mod nfs3;
 mod nfs4;
 /// NFSACL: the procedures with the raw client, lifetimes of ACLs, setfacl and getfacl through the kernel client.
 mod nfsacl;
+/// Every procedure of NLM and NSM with hosts that are called back.
+mod nlm;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
 /// Real programs on the mount: tar, git, rsync, sqlite, cargo.

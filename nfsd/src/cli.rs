@@ -44,6 +44,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what clients of a running server have locked, and what they wait for
+    Locks {
+        #[command(flatten)]
+        running: Running,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the options of exports
     Options,
     /// Print all settings with their defaults, as a configuration file
@@ -120,6 +128,9 @@ pub fn main() -> ExitCode {
         Command::Reload(running) => ask(&running, "reload"),
         Command::Stats { running, json } => {
             ask(&running, if json { "stats json" } else { "stats" })
+        }
+        Command::Locks { running, json } => {
+            ask(&running, if json { "locks json" } else { "locks" })
         }
         Command::Options => print(&options::reference()),
         Command::Reference => print(&Config::reference(memory_size())),

@@ -26,9 +26,11 @@ use crate::nfs4::idmap::{Idmap, SystemAccounts};
 use crate::nfs4::recovery::{Previous, RecoveryStore, StartError};
 use crate::nfs4::state::grace::Grace;
 use crate::nfs4::state::{self as state4, State};
+use crate::nlm::state::Hosts;
+use crate::nsm::{self, Nsm};
 use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
-use crate::{metrics, worker};
+use crate::{lock_list, metrics, worker};
 
 /// Most bytes of one READ or WRITE.
 const IO_MAX: u32 = 1 << 20;
@@ -49,6 +51,10 @@ pub struct Shared {
     pub groups: Option<Groups>,
     /// What NFSv4 clients hold.
     pub state: State,
+    /// What NLM's hosts hold.
+    pub nlm: Hosts,
+    /// Restarts, of this server and of NLM's hosts.
+    pub nsm: Nsm,
     /// Owners as NFSv4 writes them.
     pub idmap: Idmap,
     /// Duplicate request cache.
@@ -124,7 +130,10 @@ impl Shared {
             ),
             drc: Drc::new(crate::rpc::drc::Limits::default()),
             callbacks: Callbacks::default(),
-            grace: Grace::new(&parts.previous.clients, grace_time, exec::now()),
+            grace: Grace::new(&parts.previous.clients, grace_time, exec::now())
+                .and_hosts(!parts.previous.hosts.is_empty()),
+            nlm: Hosts::default(),
+            nsm: Nsm::new(parts.previous.nsm_state, parts.previous.hosts),
             state: state(&config, &parts.key, parts.recovery.epoch()),
             recovery: parts.recovery,
             key: parts.key,
@@ -326,6 +335,7 @@ fn serve(
         let result = started.recv().unwrap_or(Err(vfs::Errno::EIO));
         result.map_err(ServeError::Uring)?;
     }
+    nsm::udp::start(shared, &addresses);
     announce(shared, &addresses);
     let registration = config
         .rpcbind
@@ -384,6 +394,8 @@ fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control,
         "stats" => Ok(metrics::text(&server)),
         "stats json" => Ok(metrics::json(&server)),
         "expire" => Ok(expire(&server)),
+        "locks" => Ok(lock_list::text(&server)),
+        "locks json" => Ok(lock_list::json(&server)),
         #[cfg(feature = "fault-injection")]
         verb if verb.starts_with("faults") => inject(verb.trim_start_matches("faults").trim()),
         other => Err(format!("unknown request {other:?}")),

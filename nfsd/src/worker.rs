@@ -20,6 +20,7 @@ use crate::listener::{self, Listening};
 use crate::nfs4::cb::{self, recall_any};
 use crate::nfs4::durable;
 use crate::nfs4::recovery::run_grace;
+use crate::nsm;
 use crate::server::{Shared, add_counters};
 
 /// How many connections there are, by worker and by client address.
@@ -189,6 +190,7 @@ async fn main(
         exec::spawn(async move { run_grace(&grace.grace, &grace.recovery).await });
         cb::start(&shared);
         exec::spawn(check_leases(shared.clone()));
+        nsm::notify::start(&shared);
     }
     exec::spawn(check_connections(shared.clone()));
     let _ = ready.send(Ok(()));
@@ -220,6 +222,9 @@ async fn check_leases(shared: Arc<Shared>) {
         // An error is logged by the store, and this comes again.
         let _ = durable::settled(&shared).await;
         recall_any::check(&shared, recall_any::DELEGATIONS_MAX);
+        for host in shared.nlm.sweep(exec::now()) {
+            drop(shared.recovery.remove_host(host));
+        }
     }
 }
 

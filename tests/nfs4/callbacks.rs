@@ -13,9 +13,11 @@ use nfsd::nfs4::op::setclientid::{
 use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
+use nfsd::nlm::types::NlmStat;
 use nfsd::rpc::uaddr::universal_addr;
 use tests::client::callbacks::{Called, Listener, PROGRAM};
 use tests::client::nfs4::{Ops, Raw, Results, fattr, mode4};
+use tests::client::nlm::Host;
 use tests::client::session::{Session, Terms};
 use tests::client::{Client, Fh, encode};
 use tests::daemon::{Setup, TestServer};
@@ -421,26 +423,75 @@ fn destroying_the_session_does_not_wait_for_callbacks() {
         .ok(Op4::DestroySession);
 }
 
+/// LOCK of everything for writing, under an open, by a client that waits.
+#[track_caller]
+fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
+    let mut args = encode(&WRITEW_LT);
+    args.extend(encode(&false));
+    args.extend(encode(&0_u64));
+    args.extend(encode(&u64::MAX));
+    args.extend(encode(&true));
+    args.extend(encode(&0_u32));
+    args.extend(encode(open));
+    args.extend(encode(&0_u32));
+    let owner = OwnerName4(b"locker");
+    let clientid = session.clientid;
+    args.extend(encode(&StateOwner4 { clientid, owner }));
+    session.call(&Ops::new().putfh(fh).op(Op4::Lock, &Raw(&args)))
+}
+
+#[track_caller]
+fn unlock_all(session: &mut Session, fh: &Fh, locked: &Stateid4) {
+    let mut args = encode(&WRITEW_LT);
+    args.extend(encode(&0_u32));
+    args.extend(encode(locked));
+    args.extend(encode(&0_u64));
+    args.extend(encode(&u64::MAX));
+    let done = session.call(&Ops::new().putfh(fh).op(Op4::Locku, &Raw(&args)));
+    assert_eq!(done.status, S::Ok);
+}
+
+/// A lock by NLM recalls a delegation, and whoever waits is woken whichever protocol the lock was of.
+#[test]
+fn locks_of_version_3_and_4_wait_for_each_other() {
+    let server = TestServer::start();
+    let fh = file(&server, "f", b"data");
+    let mut a = session(&server, "a");
+    let mut b = Host::new(server.addr(), "b");
+    let root = b.mount(&server.export());
+    let three = b.client.lookup(&root, b"f").expect("the file").fh;
+    let (opened, deleg) = open_file(&mut a, &fh, READ | WRITE).expect("open");
+    let (_, deleg) = deleg.expect("a delegation");
+    assert_eq!(b.wait(&three, 7, (5, 10)), NlmStat::Blocked);
+    hear_recall(&mut a, &fh, &deleg);
+    b.is_left_alone();
+    give_back(&mut a, &fh, &deleg);
+    assert_eq!(b.granted(), (5, 10));
+    assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Denied);
+    assert_eq!(b.unlock(&three, 7, (0, 0)), NlmStat::Granted);
+    let callback = a.callback();
+    callback.args::<CbNotifyLock4args<'_>>(CbOp4::NotifyLock);
+    a.answer(&callback, S::Ok, &());
+    let mut done = lock_all(&mut a, &fh, &opened);
+    done.ok(Op4::Putfh);
+    let locked: Stateid4 = done.body(Op4::Lock);
+    assert_eq!(b.lock(&three, 7, (5, 10)), NlmStat::Denied);
+    let held = Err((NlmStat::Denied, Some((0, 0, 0))));
+    assert_eq!(b.test(&three, 7, (5, 10)), held);
+    assert_eq!(b.wait(&three, 7, (5, 10)), NlmStat::Blocked);
+    let text = server.control("locks").expect("a list");
+    assert!(text.contains("lock write 0 to the end, 4.1") && text.contains("owner \"locker\""));
+    unlock_all(&mut a, &fh, &locked);
+    assert_eq!(b.granted(), (5, 10));
+}
+
 #[test]
 fn who_waits_for_a_lock_is_told() {
     let server = TestServer::start();
     let fh = file(&server, "f", b"data");
     let (mut a, mut b) = (session(&server, "a"), session(&server, "b"));
     // One that everybody has open for writing is not delegated.
-    let lock = |session: &mut Session, open: &Stateid4| {
-        let mut args = encode(&WRITEW_LT);
-        args.extend(encode(&false));
-        args.extend(encode(&0_u64));
-        args.extend(encode(&u64::MAX));
-        args.extend(encode(&true));
-        args.extend(encode(&0_u32));
-        args.extend(encode(open));
-        args.extend(encode(&0_u32));
-        let owner = OwnerName4(b"locker");
-        let clientid = session.clientid;
-        args.extend(encode(&StateOwner4 { clientid, owner }));
-        session.call(&Ops::new().putfh(&fh).op(Op4::Lock, &Raw(&args)))
-    };
+    let lock = |session: &mut Session, open: &Stateid4| lock_all(session, &fh, open);
     let (of_a, deleg) = open_file(&mut a, &fh, READ | WRITE).expect("open");
     if let Some((_, stateid)) = deleg {
         give_back(&mut a, &fh, &stateid);
@@ -450,13 +501,7 @@ fn who_waits_for_a_lock_is_told() {
     done.ok(Op4::Putfh);
     let locked: Stateid4 = done.body(Op4::Lock);
     assert_eq!(lock(&mut b, &of_b).status, S::Denied);
-    let mut args = encode(&WRITEW_LT);
-    args.extend(encode(&0_u32));
-    args.extend(encode(&locked));
-    args.extend(encode(&0_u64));
-    args.extend(encode(&u64::MAX));
-    let done = a.call(&Ops::new().putfh(&fh).op(Op4::Locku, &Raw(&args)));
-    assert_eq!(done.status, S::Ok);
+    unlock_all(&mut a, &fh, &locked);
     let callback = b.callback();
     let told: CbNotifyLock4args<'_> = callback.args(CbOp4::NotifyLock);
     assert_eq!(

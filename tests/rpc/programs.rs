@@ -135,7 +135,9 @@ fn the_port_mapper() {
         (MOUNT_PROGRAM, 1, 6, port),
         (NFS_PROGRAM, 3, 17, 0),
         (NFS_PROGRAM, 2, 6, 0),
-        (100_021, 4, 6, 0),
+        (100_021, 4, 6, port),
+        (100_024, 1, 6, port),
+        (100_227, 3, 6, 0),
     ] {
         let got = client.getport(prog, vers, prot);
         assert_eq!(got, u32::from(expected), "{prog} {vers} {prot}");

@@ -6,6 +6,7 @@ pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
 pub mod nfsacl;
+pub mod nlm;
 pub mod session;
 
 use std::collections::{HashMap, VecDeque};

@@ -3,8 +3,9 @@
 //!
 //! | table | content |
 //! |---|---|
-//! | `meta` | schema version, boot epoch, lease time, whether the last stop was orderly |
+//! | `meta` | schema version, boot epoch, NSM state, lease time, whether the last stop was orderly |
 //! | `nfs4_clients` | [`ClientKey`] to [`ClientRecord`] |
+//! | `nlm_hosts` | [`HostKey`] to the boot epoch it last locked in |
 //!
 //! A record must be committed before its client may rely on it: [`RecoveryStore::put`] before the first OPEN is
 //! answered or confirmed and at RECLAIM_COMPLETE, [`RecoveryStore::revoke`] or [`RecoveryStore::remove`] before
@@ -19,7 +20,8 @@ pub use file::StartError;
 pub use record::{Class, ClientKey, ClientRecord, OWNER_MAX, PRINCIPAL_MAX};
 
 use crate::nfs4::state::grace::{Grace, Step};
-use file::{CLIENTS, META, META_CLEAN, META_EPOCH, META_LEASE};
+use crate::nlm::state::HostKey;
+use file::{CLIENTS, HOSTS, META, META_CLEAN, META_EPOCH, META_LEASE, META_NSM};
 use redb::{Database, ReadableTable as _};
 use std::path::Path;
 use std::pin::Pin;
@@ -37,6 +39,8 @@ const QUEUE_MAX: usize = 4096;
 const BATCH_MAX: usize = 1024;
 /// Clients remembered.
 const CLIENTS_MAX: u64 = 100_000;
+/// Hosts of NLM remembered.
+const HOSTS_MAX: u64 = 100_000;
 /// How often [`run_grace`] looks whether grace can end.
 const TICK: Duration = Duration::from_millis(100);
 /// How long [`run_grace`] waits after an error of the store.
@@ -98,6 +102,10 @@ pub struct Previous {
     pub lease: Option<Duration>,
     /// Every client it remembered, for [`Grace::new`].
     pub clients: Vec<(ClientKey, ClientRecord)>,
+    /// Every host of NLM it monitored: to be told, and they may reclaim.
+    pub hosts: Vec<HostKey>,
+    /// The state of this run in NSM: odd, above that of the previous one.
+    pub nsm_state: i32,
 }
 
 /// The open store.
@@ -166,7 +174,17 @@ impl RecoveryStore {
         self.submit(Change::Revoke(client))
     }
 
-    /// Writes the end of grace. Records put in this epoch stay.
+    /// Remembers a host of NLM before it gets its first lock or share of this epoch.
+    pub fn put_host(&self, host: HostKey) -> Pending {
+        self.submit(Change::PutHost(host))
+    }
+
+    /// Forgets a host of NLM that holds nothing.
+    pub fn remove_host(&self, host: HostKey) -> Pending {
+        self.submit(Change::RemoveHost(host))
+    }
+
+    /// Writes the end of grace, hosts of NLM that have locked nothing since the start included. Records put in this epoch stay.
     pub fn end_grace(&self, ending: Ending) -> Pending {
         self.submit(Change::EndGrace(ending))
     }
@@ -209,10 +227,11 @@ fn begin(path: &Path, database: &Database, lease: Duration) -> Result<(u32, Prev
     let failed = |error| StartError::redb(path, "beginning an epoch", error);
     let write = database.begin_write().map_err(|e| failed(e.into()))?;
     let (epoch, clean, previous_lease) = number(&write, lease).map_err(failed)?;
+    let nsm_state = next_nsm_state(&write).map_err(failed)?;
     let Some(epoch) = epoch else {
         return Err(StartError::damaged(path, "no boot epoch is left"));
     };
-    let mut clients = Vec::new();
+    let (mut clients, mut hosts) = (Vec::new(), Vec::new());
     let read = || -> Result<bool, redb::Error> {
         for row in write.open_table(CLIENTS)?.iter()? {
             let (key, value) = row?;
@@ -221,6 +240,12 @@ fn begin(path: &Path, database: &Database, lease: Duration) -> Result<(u32, Prev
                 return Ok(false);
             };
             clients.push((key, record));
+        }
+        for row in write.open_table(HOSTS)?.iter()? {
+            let Some(host) = record::decode_host(row?.0.value()) else {
+                return Ok(false);
+            };
+            hosts.push(host);
         }
         Ok(true)
     };
@@ -232,8 +257,19 @@ fn begin(path: &Path, database: &Database, lease: Duration) -> Result<(u32, Prev
         clean,
         lease: previous_lease,
         clients,
+        hosts,
+        nsm_state,
     };
     Ok((epoch, previous))
+}
+
+/// Writes the next odd number: the state of a host that is up (XNFS 11.2.1).
+fn next_nsm_state(write: &redb::WriteTransaction) -> Result<i32, redb::Error> {
+    let mut meta = write.open_table(META)?;
+    let last = meta.get(META_NSM)?.map_or(0, |guard| guard.value());
+    let next = i32::try_from((last + 1) | 1).unwrap_or(1);
+    meta.insert(META_NSM, next as u64)?;
+    Ok(next)
 }
 
 /// Writes the next epoch and the lease time; returns the epoch, and what was there: orderly stop, lease time.

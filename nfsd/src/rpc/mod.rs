@@ -6,7 +6,7 @@ pub mod calls;
 pub mod drc;
 pub mod msg;
 pub mod portmap;
-mod portmap_proc;
+pub mod portmap_proc;
 pub mod record;
 pub mod rpcbind;
 pub mod uaddr;
@@ -19,6 +19,8 @@ use crate::nfs3::{self, NFS_PROGRAM, NFS_V3};
 use crate::nfs4::{self, NFS_V4};
 use crate::nfsacl;
 use crate::nfsacl::types::{NFS_ACL_PROGRAM, NFSACL_V2, NFSACL_V3};
+use crate::nlm::types::{NLM_PROGRAM, NLM_V1, NLM_V4};
+use crate::nsm::types::{SM_PROG, SM_VERS};
 use crate::xdr::Dec;
 use auth::{AuthStat, Identity};
 use msg::{Call, Refusal};
@@ -62,6 +64,8 @@ programs! {
     NFS_PROGRAM NFS_V3..=NFS_V4 => nfs;
     MOUNT_PROGRAM MOUNT_V1..=MOUNT_V3 => crate::mount::dispatch;
     NFS_ACL_PROGRAM NFSACL_V2..=NFSACL_V3 => nfsacl::dispatch;
+    NLM_PROGRAM NLM_V1..=NLM_V4 => crate::nlm::dispatch;
+    SM_PROG SM_VERS..=SM_VERS => crate::nsm::dispatch;
     PMAP_PROG PMAP_V2..=RPCB_V4 => portmap_proc::dispatch;
 }
 
@@ -164,7 +168,10 @@ mod tests {
     fn programs_are_listed_once() {
         let mut numbers: Vec<u32> = PROGRAMS.iter().map(|program| program.number).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [100_000, 100_003, 100_005, 100_227]);
+        assert_eq!(
+            numbers,
+            [100_000, 100_003, 100_005, 100_021, 100_024, 100_227]
+        );
     }
 
     fn call_of(prog: u32, vers: u32, proc: u32, args: &[u8]) -> Call<'_> {

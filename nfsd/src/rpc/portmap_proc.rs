@@ -7,10 +7,11 @@ use std::time::UNIX_EPOCH;
 use super::PROGRAMS;
 use super::msg::Refusal;
 use super::portmap::{
-    IPPROTO_TCP, Mapping, PMAP_V2, PmapProc, RPCB_V4, Rpcb, RpcbProc, RpcbString,
+    IPPROTO_TCP, IPPROTO_UDP, Mapping, PMAP_V2, PmapProc, RPCB_V4, Rpcb, RpcbProc, RpcbString,
 };
 use super::uaddr::{UniversalAddr, netid, parse_universal_addr, universal_addr};
 use crate::cx::{Cx, Reply};
+use crate::nsm::types::SM_PROG;
 use crate::xdr::{Dec, XdrError, encode_chain};
 
 /// Who registered what is served here.
@@ -28,11 +29,30 @@ pub async fn dispatch(
     args: Dec<'_>,
     reply: &mut Reply,
 ) -> Result<(), Refusal> {
+    answer(cx.server.port, vers, proc, args, reply)
+}
+
+/// As [`dispatch`], for a server on `port`.
+///
+/// # Errors
+/// As [`dispatch`].
+pub fn answer(
+    port: u16,
+    vers: u32,
+    proc: u32,
+    args: Dec<'_>,
+    reply: &mut Reply,
+) -> Result<(), Refusal> {
     if vers == PMAP_V2 {
-        version_2(cx.server.port, proc, args, reply)
+        version_2(port, proc, args, reply)
     } else {
-        version_3_and_4(cx.server.port, vers, proc, args, reply)
+        version_3_and_4(port, vers, proc, args, reply)
     }
+}
+
+/// Of all programs, only the status monitor is there by UDP.
+fn served_by_udp(prog: u32, vers: u32) -> bool {
+    prog == SM_PROG && served(prog, vers)
 }
 
 fn served(prog: u32, vers: u32) -> bool {
@@ -56,7 +76,11 @@ fn version_2(port: u16, proc: u32, mut args: Dec<'_>, reply: &mut Reply) -> Resu
         }
         Some(PmapProc::Getport) => {
             let wanted = args.get::<Mapping>()?;
-            let here = wanted.prot == IPPROTO_TCP && served(wanted.prog, wanted.vers);
+            let here = match wanted.prot {
+                IPPROTO_TCP => served(wanted.prog, wanted.vers),
+                IPPROTO_UDP => served_by_udp(wanted.prog, wanted.vers),
+                _ => false,
+            };
             reply.put(&if here { u32::from(port) } else { 0 })
         }
         Some(PmapProc::Dump) => {
@@ -118,8 +142,13 @@ fn wildcard(name: &[u8], port: u16) -> Option<SocketAddr> {
 /// Where a program is: at the address by which the client says it knows this host, which is how
 /// rpcbind chooses among several; otherwise at the wildcard address. Empty when it is not here.
 fn address(port: u16, wanted: &Rpcb<'_>) -> UniversalAddr {
-    let here = served(wanted.r_prog, wanted.r_vers);
-    let Some(wildcard) = wildcard(wanted.r_netid.0, port).filter(|_| here) else {
+    let (prog, vers) = (wanted.r_prog, wanted.r_vers);
+    let (here, name) = match wanted.r_netid.0 {
+        b"udp" => (served_by_udp(prog, vers), &b"tcp"[..]),
+        b"udp6" => (served_by_udp(prog, vers), &b"tcp6"[..]),
+        name => (served(prog, vers), name),
+    };
+    let Some(wildcard) = wildcard(name, port).filter(|_| here) else {
         return UniversalAddr::new();
     };
     let known = parse_universal_addr(wanted.r_addr.0);
@@ -149,7 +178,7 @@ fn dump(port: u16, reply: &mut Reply) -> Result<(), XdrError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::portmap::{IPPROTO_UDP, PmapList, RpcbList};
+    use super::super::portmap::{PmapList, RpcbList};
     use super::*;
     use crate::xdr::{Enc, Encode};
 
@@ -203,7 +232,13 @@ mod tests {
             (100_227, 3, IPPROTO_TCP, 2049),
             (100_003, 3, IPPROTO_UDP, 0),
             (100_003, 2, IPPROTO_TCP, 0),
-            (100_021, 4, IPPROTO_TCP, 0),
+            (100_021, 4, IPPROTO_TCP, 2049),
+            (100_021, 1, IPPROTO_TCP, 2049),
+            (100_024, 1, IPPROTO_TCP, 2049),
+            (100_024, 1, IPPROTO_UDP, 2049),
+            (100_021, 4, IPPROTO_UDP, 0),
+            (100_024, 1, 132, 0),
+            (100_024, 2, IPPROTO_TCP, 0),
         ] {
             let port = port.to_be_bytes();
             assert_eq!(v2(PmapProc::Getport, &mapping(prog, vers, prot)), port);
@@ -225,11 +260,11 @@ mod tests {
         let raw = v2(PmapProc::Dump, &());
         let list: PmapList<'_> = Dec::new(&raw).get().expect("decodes");
         let listed: Vec<_> = list.iter().map(|m| (m.prog, m.vers, m.port)).collect();
-        assert_eq!(listed.len(), 10);
+        assert_eq!(listed.len(), 15);
         assert!(listed.contains(&(100_003, 3, 2049)));
         let raw = v4(RpcbProc::Dump, &());
         let list: RpcbList<'_> = Dec::new(&raw).get().expect("decodes");
-        assert_eq!(list.iter().count(), 20);
+        assert_eq!(list.iter().count(), 30);
         assert!(list.iter().any(|r| r.r_addr.0 == b"::.8.1"));
     }
 
@@ -250,6 +285,12 @@ mod tests {
                 assert_eq!(v4(proc, &wanted), expected);
             }
         }
+        let status = Rpcb {
+            r_prog: SM_PROG,
+            ..rpcb(1, "udp6", "")
+        };
+        let expected = bytes(&RpcbString(b"::.8.1"));
+        assert_eq!(v4(RpcbProc::Getaddr, &status), expected);
     }
 
     #[test]

@@ -21,7 +21,10 @@ use super::record::mark;
 use super::uaddr::{netid, universal_addr};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{NFS_PROGRAM, NFS_V3};
+use crate::nfs4::NFS_V4;
 use crate::nfsacl::types::{NFS_ACL_PROGRAM, NFSACL_V3};
+use crate::nlm::types::{NLM_PROGRAM, NLM_V1, NLM_V3, NLM_V4};
+use crate::nsm::types::{SM_PROG, SM_VERS};
 use crate::xdr::{Dec, Enc, XdrError};
 
 /// Where rpcbind listens locally.
@@ -33,10 +36,15 @@ const RECORD_MAX: usize = 4096;
 /// Reserved ports tried, from the top.
 const RESERVED: std::ops::Range<u16> = 600..1024;
 /// What is registered: program and version.
-const PROGRAMS: [(u32, u32); 4] = [
+const PROGRAMS: [(u32, u32); 9] = [
     (NFS_PROGRAM, NFS_V3),
+    (NFS_PROGRAM, NFS_V4),
     (MOUNT_PROGRAM, MOUNT_V1),
     (MOUNT_PROGRAM, MOUNT_V3),
+    (NLM_PROGRAM, NLM_V1),
+    (NLM_PROGRAM, NLM_V3),
+    (NLM_PROGRAM, NLM_V4),
+    (SM_PROG, SM_VERS),
     (NFS_ACL_PROGRAM, NFSACL_V3),
 ];
 
@@ -71,7 +79,7 @@ pub enum RpcbindError {
 #[must_use = "the registration outlives the server unless it is removed"]
 pub struct Registration(Vec<&'static str>);
 
-/// Registers NFS and MOUNT at the addresses the server listens on: the first IPv4 and the first IPv6
+/// Registers NFS, MOUNT, NLM and NSM at the addresses the server listens on: the first IPv4 and the first IPv6
 /// one, as rpcbind keeps one address for each. What an earlier server left there is replaced.
 ///
 /// # Errors
@@ -88,6 +96,12 @@ pub fn register(listen: &[SocketAddr]) -> Result<Registration, RpcbindError> {
         for (prog, vers) in PROGRAMS {
             rpcbind.call(RpcbProc::Unset, prog, vers, netid, "")?;
             let text = universal_addr(addr);
+            if prog == SM_PROG {
+                // Hosts that restart say so by UDP.
+                let by_udp = udp(netid);
+                rpcbind.call(RpcbProc::Unset, prog, vers, by_udp, "")?;
+                rpcbind.call(RpcbProc::Set, prog, vers, by_udp, &text)?;
+            }
             if !rpcbind.call(RpcbProc::Set, prog, vers, netid, &text)? {
                 registration.unset(&mut rpcbind);
                 return Err(RpcbindError::Taken { prog, vers, netid });
@@ -95,6 +109,11 @@ pub fn register(listen: &[SocketAddr]) -> Result<Registration, RpcbindError> {
         }
     }
     Ok(registration)
+}
+
+/// The network id of UDP beside one of TCP.
+fn udp(netid: &str) -> &'static str {
+    if netid == "tcp" { "udp" } else { "udp6" }
 }
 
 impl Registration {
@@ -116,6 +135,7 @@ impl Registration {
                     tracing::warn!(%error, prog, vers, netid, "cannot unregister");
                 }
             }
+            let _ = rpcbind.call(RpcbProc::Unset, SM_PROG, SM_VERS, udp(netid), "");
         }
     }
 }

@@ -146,6 +146,7 @@ impl LockGuard {
             state.may_lock(holder, wanted)?;
             let set = state.ranges().set(holder.owner, range, Some(kind));
             set.map_err(|_| Conflict::Full)?;
+            state.ranges().stamp(holder.owner, now);
             if let Some(line) = &mut state.line {
                 line.granted(holder.owner, &wanted);
             }
@@ -176,6 +177,13 @@ impl LockGuard {
         ranges.map_or(Vec::new(), |r| r.held(self.holder.owner).to_vec())
     }
 
+    /// Since when something has been locked without a break; `None` while nothing is.
+    pub fn since(&self) -> Option<Instant> {
+        let state = self.file.lock();
+        let ranges = state.ranges.as_ref();
+        ranges.and_then(|r| r.since(self.holder.owner))
+    }
+
     /// Nothing is locked (CLOSE: else `NFS4ERR_LOCKS_HELD`).
     pub fn is_empty(&self) -> bool {
         let state = self.file.lock();
@@ -200,6 +208,11 @@ pub struct WaitTicket {
 impl WaitTicket {
     pub(super) fn new(file: Arc<FileLocks>, serial: u64) -> Self {
         WaitTicket { file, serial }
+    }
+
+    /// The file it waits for.
+    pub fn file(&self) -> &Arc<FileLocks> {
+        &self.file
     }
 
     /// How the request stands.

@@ -238,6 +238,12 @@ impl FileLocks {
         result
     }
 
+    /// Which file it is: its file system ([`crate::Mount::fsid`]) and its kernel handle's type and
+    /// bytes.
+    pub fn place(&self) -> Option<(u64, i32, &[u8])> {
+        self.home.as_ref().map(|(_, key)| key.place())
+    }
+
     /// Somebody holds or waits for something.
     pub fn busy(&self) -> bool {
         self.flags.load(SeqCst) & BUSY != 0

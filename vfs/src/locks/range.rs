@@ -2,6 +2,7 @@
 //! lock replaces what it held there, neighbours of one kind are one, and only others conflict.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -112,6 +113,8 @@ pub(super) struct Full;
 struct Owner {
     client: ClientId,
     guards: u32,
+    /// When it got the first of what it holds.
+    since: Option<Instant>,
     /// Sorted and apart; those that touch differ in kind.
     held: Vec<Held>,
 }
@@ -182,6 +185,7 @@ impl Ranges {
         let owner = self.owners.entry(holder.owner).or_insert(Owner {
             client: holder.client,
             guards: 0,
+            since: None,
             held: Vec::new(),
         });
         owner.guards += 1;
@@ -200,6 +204,19 @@ impl Ranges {
             self.index.remove(&(h.range.size(), h.range.first, owner));
         }
         self.owners.remove(&owner);
+    }
+
+    /// An owner got a lock at this time.
+    pub(super) fn stamp(&mut self, owner: OwnerId, now: Instant) {
+        if let Some(entry) = self.owners.get_mut(&owner) {
+            entry.since.get_or_insert(now);
+        }
+    }
+
+    /// Since when an owner has been holding something.
+    pub(super) fn since(&self, owner: OwnerId) -> Option<Instant> {
+        let entry = self.owners.get(&owner)?;
+        entry.since.filter(|_| !entry.held.is_empty())
     }
 
     /// What an owner holds, sorted.
@@ -237,6 +254,9 @@ impl Ranges {
                 .insert((h.range.size(), h.range.first, owner), indexed);
         }
         entry.held.splice(old, new);
+        if entry.held.is_empty() {
+            entry.since = None;
+        }
         Ok(())
     }
 

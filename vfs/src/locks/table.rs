@@ -23,6 +23,10 @@ pub(super) struct Key {
 }
 
 impl Key {
+    pub(super) fn place(&self) -> (u64, i32, &[u8]) {
+        (self.fsid, self.kind, &self.bytes)
+    }
+
     fn hash(&self) -> u64 {
         hash(self.fsid, &self.bytes)
     }

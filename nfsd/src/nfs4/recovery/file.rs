@@ -14,12 +14,17 @@ const CACHE_BYTES: usize = 8 << 20;
 
 /// Single numbers by name, see the constants below.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// `ClientKey` to `ClientRecord`, see record.rs for their bytes. Monitored hosts of NLM will get a table of their own.
+/// `ClientKey` to `ClientRecord`, see record.rs for their bytes.
 pub(super) const CLIENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nfs4_clients");
+
+/// Monitored hosts of NLM: address and name to the epoch they last locked in.
+pub(super) const HOSTS: TableDefinition<'_, &[u8], u32> = TableDefinition::new("nlm_hosts");
 
 const META_SCHEMA: &str = "schema";
 /// The boot epoch of the last start.
 pub(super) const META_EPOCH: &str = "epoch";
+/// State of this server in NSM, odd while it runs.
+pub(super) const META_NSM: &str = "nsm_state";
 /// 1 when the last stop was orderly.
 pub(super) const META_CLEAN: &str = "clean";
 /// Lease time of the last start, in milliseconds.

@@ -1,5 +1,6 @@
 //! What is remembered of one client over a restart, and its bytes in the store.
 
+use crate::nlm::state::HostKey;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -179,6 +180,40 @@ impl ClientRecord {
     }
 }
 
+/// A host of NLM as a key of the store: its address, then its name.
+pub(super) fn encode_host(host: &HostKey) -> Vec<u8> {
+    let mut out = Vec::with_capacity(17 + host.name.len());
+    match host.ip {
+        IpAddr::V4(v4) => {
+            out.push(4);
+            out.extend_from_slice(&v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            out.push(16);
+            out.extend_from_slice(&v6.octets());
+        }
+    }
+    out.extend_from_slice(&host.name);
+    out
+}
+
+pub(super) fn decode_host(bytes: &[u8]) -> Option<HostKey> {
+    let (kind, rest) = bytes.split_first()?;
+    let (ip, name) = match kind {
+        4 => {
+            let (octets, name) = rest.split_first_chunk::<4>()?;
+            (IpAddr::from(*octets), name)
+        }
+        16 => {
+            let (octets, name) = rest.split_first_chunk::<16>()?;
+            (IpAddr::from(*octets), name)
+        }
+        _ => return None,
+    };
+    let name = name.into();
+    Some(HostKey { ip, name })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,7 +263,13 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (ClientRecord::decode(&bytes), ClientKey::decode(&bytes));
+            let _ = (ClientRecord::decode(&bytes), ClientKey::decode(&bytes), decode_host(&bytes));
+        }
+
+        #[test]
+        fn hosts_read_back(ip: IpAddr, name in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let host = HostKey { ip, name: name.into() };
+            prop_assert_eq!(decode_host(&encode_host(&host)), Some(host));
         }
     }
 }

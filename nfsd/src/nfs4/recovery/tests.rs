@@ -133,7 +133,9 @@ fn every_start_is_a_new_epoch() {
         Previous {
             clean: false,
             lease: None,
-            clients: Vec::new()
+            clients: Vec::new(),
+            hosts: Vec::new(),
+            nsm_state: 1,
         }
     );
     drop(store);
@@ -142,6 +144,7 @@ fn every_start_is_a_new_epoch() {
         assert_eq!(store.epoch(), first + n);
         assert_eq!(previous.clean, n % 2 == 0, "start {n}");
         assert_eq!(previous.lease, Some(LEASE));
+        assert_eq!(previous.nsm_state, 1 + 2 * n as i32);
         if n % 2 == 1 {
             assert_eq!(wait(store.close()), Ok(()));
             assert_eq!(wait(store.put(key(1), record())), Err(StoreError::Stopped));
@@ -635,4 +638,30 @@ fn commit_costs() {
         start.elapsed(),
         fs::metadata(&path).expect("there").len()
     );
+}
+
+#[test]
+fn monitored_hosts_stay_until_they_reclaim_nothing() {
+    let (_dir, path) = place();
+    let host = |n: u8| HostKey {
+        ip: [10, 0, 0, n].into(),
+        name: Box::from(&b"host"[..]),
+    };
+    let (store, _) = open(&path);
+    for n in 1..=3 {
+        assert_eq!(wait(store.put_host(host(n))), Ok(()));
+    }
+    assert_eq!(wait(store.put_host(host(1))), Ok(()), "again");
+    assert_eq!(wait(store.remove_host(host(3))), Ok(()));
+    drop(store);
+    let (store, previous) = open(&path);
+    assert_eq!(previous.hosts, [host(1), host(2)]);
+    drop(store);
+    // Two restarts before grace ended.
+    let (store, previous) = open(&path);
+    assert_eq!(previous.hosts, [host(1), host(2)]);
+    assert_eq!(wait(store.put_host(host(2))), Ok(()));
+    assert_eq!(wait(store.end_grace(Ending::default())), Ok(()));
+    drop(store);
+    assert_eq!(open(&path).1.hosts, [host(2)]);
 }

@@ -1,8 +1,9 @@
 //! The thread that writes: takes what has queued up, commits it as one transaction, tells everybody waiting.
 
-use super::file::{Backend, CLIENTS, META, META_CLEAN, META_EPOCH};
-use super::record::{ClientKey, ClientRecord};
-use super::{BATCH_MAX, CLIENTS_MAX, Ending, StoreError};
+use super::file::{Backend, CLIENTS, HOSTS, META, META_CLEAN, META_EPOCH};
+use super::record::{ClientKey, ClientRecord, encode_host};
+use super::{BATCH_MAX, CLIENTS_MAX, Ending, HOSTS_MAX, StoreError};
+use crate::nlm::state::HostKey;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 use std::sync::mpsc::Receiver;
 use vfs::exec::oneshot;
@@ -13,6 +14,8 @@ pub(super) enum Change {
     Put(ClientKey, ClientRecord),
     Remove(ClientKey),
     Revoke(ClientKey),
+    PutHost(HostKey),
+    RemoveHost(HostKey),
     EndGrace(Ending),
     /// The last one: the server stops in order.
     Close,
@@ -25,6 +28,7 @@ pub(super) struct Job {
 }
 
 type Clients<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
+type Hosts<'txn> = redb::Table<'txn, &'static [u8], u32>;
 
 /// What became of a change that the database itself took without error.
 enum Effect {
@@ -94,13 +98,14 @@ impl Writer {
         let mut changed = false;
         {
             let mut clients = write.open_table(CLIENTS)?;
+            let mut hosts = write.open_table(HOSTS)?;
             for job in batch {
                 let effect = match job.change {
                     Change::Close => {
                         write.open_table(META)?.insert(META_CLEAN, 1)?;
                         Effect::Changed
                     }
-                    ref change => apply(&mut clients, change, epoch)?,
+                    ref change => apply(&mut clients, &mut hosts, change, epoch)?,
                 };
                 changed |= matches!(effect, Effect::Changed);
                 results.push(match effect {
@@ -133,12 +138,26 @@ impl Writer {
     }
 }
 
-fn apply(clients: &mut Clients<'_>, change: &Change, epoch: u32) -> Result<Effect, redb::Error> {
+fn apply(
+    clients: &mut Clients<'_>,
+    hosts: &mut Hosts<'_>,
+    change: &Change,
+    epoch: u32,
+) -> Result<Effect, redb::Error> {
     match change {
         Change::Put(key, record) => put(clients, key, record, epoch),
         Change::Remove(key) => Ok(effect(clients.remove(&*key.encode())?.is_some())),
         Change::Revoke(key) => revoke(clients, key, |_| true),
-        Change::EndGrace(ending) => end_grace(clients, ending, epoch),
+        Change::PutHost(host) => put_host(hosts, host, epoch),
+        Change::RemoveHost(host) => Ok(effect(hosts.remove(&*encode_host(host))?.is_some())),
+        Change::EndGrace(ending) => {
+            let ended = end_grace(clients, ending, epoch)?;
+            // Hosts that reclaimed nothing: others may get from now on what they had.
+            let before = hosts.len()?;
+            hosts.retain(|_, last| last == epoch)?;
+            let changed = hosts.len()? != before;
+            Ok(effect(changed || matches!(ended, Effect::Changed)))
+        }
         Change::Close => Ok(Effect::Same),
     }
 }
@@ -174,6 +193,19 @@ fn put(
         return Ok(Effect::Refused(StoreError::Full));
     }
     clients.insert(&*key, &*value)?;
+    Ok(Effect::Changed)
+}
+
+fn put_host(hosts: &mut Hosts<'_>, host: &HostKey, epoch: u32) -> Result<Effect, redb::Error> {
+    let key = encode_host(host);
+    let old = hosts.get(&*key)?.map(|guard| guard.value());
+    if old == Some(epoch) {
+        return Ok(Effect::Same);
+    }
+    if old.is_none() && hosts.len()? >= HOSTS_MAX {
+        return Ok(Effect::Refused(StoreError::Full));
+    }
+    hosts.insert(&*key, epoch)?;
     Ok(Effect::Changed)
 }
 

@@ -81,6 +81,8 @@ struct Inner {
     known: HashMap<ClientKey, Known>,
     /// Those of them grace waits for.
     awaited: usize,
+    /// There were hosts of NLM too: they cannot say that they have reclaimed all.
+    hosts: bool,
     last_reclaim: Option<Instant>,
 }
 
@@ -126,12 +128,23 @@ impl Grace {
                 phase,
                 known,
                 awaited,
+                hosts: false,
                 last_reclaim: None,
             }),
             under_way: Arc::default(),
             until: now + time,
             latest: now + 2 * time,
         }
+    }
+
+    /// The same with hosts of NLM that may reclaim: it lasts its whole time.
+    pub fn and_hosts(mut self, hosts: bool) -> Grace {
+        if hosts {
+            let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+            (inner.hosts, inner.phase) = (true, Phase::Waiting);
+            self.open = AtomicBool::new(true);
+        }
+        self
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -173,6 +186,20 @@ impl Grace {
         Ok(Reclaim(self.under_way.clone()))
     }
 
+    /// As [`Grace::may_reclaim`], for a host of NLM that was monitored before the restart.
+    ///
+    /// # Errors
+    /// [`Refused::NoGrace`].
+    pub fn may_reclaim_host(&self, now: Instant) -> Result<Reclaim, Refused> {
+        let mut inner = self.inner();
+        if !self.in_grace() || inner.phase != Phase::Waiting {
+            return Err(Refused::NoGrace);
+        }
+        inner.last_reclaim = Some(now);
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        Ok(Reclaim(self.under_way.clone()))
+    }
+
     /// The client has sent RECLAIM_COMPLETE for all file systems: it may not reclaim any more. Whether it was sent
     /// before is for the caller to know. True when grace can end now: take a [`Grace::step`] soon.
     pub fn reclaim_complete(&self, client: &ClientKey) -> bool {
@@ -186,7 +213,7 @@ impl Grace {
         let counts = known.awaited();
         known.complete = true;
         inner.awaited -= usize::from(counts);
-        counts && inner.awaited == 0
+        counts && inner.awaited == 0 && !inner.hosts
     }
 
     /// The client is gone (DESTROY_CLIENTID, lease expired, administrator): it may not reclaim, and grace does not wait
@@ -201,7 +228,7 @@ impl Grace {
         };
         let counts = known.awaited();
         inner.awaited -= usize::from(counts);
-        counts && inner.awaited == 0
+        counts && inner.awaited == 0 && !inner.hosts
     }
 
     /// Clients grace still waits for.
@@ -232,7 +259,7 @@ impl Grace {
         }
         if inner.phase == Phase::Waiting {
             let end = self.end(&inner);
-            if inner.awaited > 0 && now < end {
+            if (inner.awaited > 0 || inner.hosts) && now < end {
                 return Step::Wait(end);
             }
             if self.under_way.load(Ordering::Acquire) > 0 {

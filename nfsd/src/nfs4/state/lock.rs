@@ -1,11 +1,13 @@
 //! Byte-range locks (RFC 8881 9.1 to 9.6, 18.10 to 18.12; RFC 7530 9.1 to 9.4): a set for each
 //! lock-owner and open, and requests that wait in line to be called (RFC 8881 20.11).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vfs::locks::{
-    Access, Conflict, FileLocks, LockGuard, LockKind, Notify, OwnerId, Place, Range, WaitTicket,
+    Access, Conflict, FileLocks, Held, LockGuard, LockKind, Notify, OwnerId, Place, Range,
+    WaitTicket,
 };
 
 use super::holdings::{FileKey, Holdings};
@@ -37,6 +39,20 @@ impl LockSet {
     pub fn file_key(&self) -> FileKey {
         FileKey::of(self.guard.file())
     }
+}
+
+/// A range locked or waited for, for administrators.
+pub struct LockLine {
+    /// Name of the lock-owner.
+    pub owner: Arc<[u8]>,
+    /// On what.
+    pub file: Arc<FileLocks>,
+    /// Which bytes, and how.
+    pub held: Held,
+    /// Since when.
+    pub since: Option<Instant>,
+    /// It is not locked, but waited for.
+    pub waits: bool,
 }
 
 /// A place in line.
@@ -189,6 +205,46 @@ impl Holdings {
     pub fn locker_name(&self, owner: OwnerId) -> Option<Arc<[u8]>> {
         let owner = self.lock_owners.get(&(owner.0 as u32));
         owner.map(|o| o.name.clone())
+    }
+
+    /// All locks, and what is waited for: owner's name, file, range, since when, and whether it is
+    /// waited for.
+    #[must_use]
+    pub fn lock_lines(&self) -> Vec<LockLine> {
+        let name = |key: u32| self.lock_owners.get(&key).map(|o| o.name.clone());
+        let mut lines = Vec::new();
+        let mut seen = HashSet::new();
+        for set in self.locks.values() {
+            // Under another open they are the same.
+            if !seen.insert((set.owner, set.file_key())) {
+                continue;
+            }
+            let since = set.guard.since();
+            lines.extend(set.guard.held().into_iter().map(|held| LockLine {
+                owner: name(set.owner).unwrap_or_default(),
+                file: set.guard.file().clone(),
+                held,
+                since,
+                waits: false,
+            }));
+        }
+        for wait in self
+            .waits
+            .values()
+            .filter(|w| w.ticket.place() != Place::Gone)
+        {
+            lines.push(LockLine {
+                owner: name(wait.owner).unwrap_or_default(),
+                file: wait.ticket.file().clone(),
+                held: Held {
+                    range: wait.range,
+                    kind: wait.kind,
+                },
+                since: Some(wait.since),
+                waits: true,
+            });
+        }
+        lines
     }
 
     /// A set of locks, by its key.

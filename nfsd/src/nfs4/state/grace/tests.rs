@@ -210,6 +210,31 @@ fn a_reclaim_under_way_holds_up_the_end() {
     assert_eq!(end(&grace, late), ending(&[v41("b")], &[v41("a")]));
 }
 
+#[test]
+fn hosts_of_nlm_have_the_whole_time() {
+    let now = Instant::now();
+    let none = Grace::new(&[], TIME, now).and_hosts(false);
+    assert!(!none.in_grace() && none.may_reclaim_host(now).is_err());
+    let grace = Grace::new(&[(v41("a"), record())], TIME, now).and_hosts(true);
+    assert!(!grace.reclaim_complete(&v41("a")), "hosts may have more");
+    let almost = now + TIME - Duration::from_millis(1);
+    assert_eq!(grace.step(almost), Step::Wait(now + TIME));
+    let reclaim = grace.may_reclaim_host(almost).expect("in grace");
+    let late = almost + QUIET;
+    assert_eq!(grace.step(late), Step::Wait(late), "under way");
+    drop(reclaim);
+    assert_eq!(end(&grace, late), Ending::default());
+    assert!(
+        grace.may_reclaim_host(late).is_err(),
+        "the end is being written"
+    );
+    grace.ended();
+    assert!(!grace.in_grace());
+    let alone = Grace::new(&[], TIME, now).and_hosts(true);
+    assert!(alone.in_grace() && alone.may_reclaim_host(now).is_ok());
+    assert_eq!(end(&alone, now + TIME), Ending::default());
+}
+
 /// What the store makes of it all, for restarts in virtual time.
 #[derive(Default)]
 struct Disk(BTreeMap<ClientKey, ClientRecord>);

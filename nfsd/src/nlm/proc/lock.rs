@@ -1,0 +1,153 @@
+//! NLM_LOCK and NLM_NM_LOCK: lock a range, at once or once it can be had (XNFS 10.4.3, 10.4.15).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vfs::exec;
+use vfs::locks::Conflict;
+
+use super::target;
+use crate::conflict;
+use crate::cx::{Cx, Opened};
+use crate::nfs4::state::grace::Reclaim;
+use crate::nlm::grant;
+use crate::nlm::state::{Asked, Host, Request};
+use crate::nlm::types::{LockArgs, NlmStat};
+
+/// How long a request that does not wait for locks waits for delegations to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it tries again after somebody got out of its way.
+const TRIES: usize = 64;
+
+pub async fn run(cx: &Cx, vers: u32, args: &LockArgs<'_>, monitored: bool) -> NlmStat {
+    match lock(cx, vers, args, monitored).await {
+        Ok(stat) | Err(stat) => stat,
+    }
+}
+
+async fn lock(
+    cx: &Cx,
+    vers: u32,
+    args: &LockArgs<'_>,
+    monitored: bool,
+) -> Result<NlmStat, NlmStat> {
+    let opened = target::file(cx, args.alock.fh.0).await?;
+    let wanted = target::wanted(&args.alock, args.exclusive)?;
+    target::permitted(cx, &opened, args.exclusive).await?;
+    let now = exec::now();
+    let (ip, name) = (cx.client.addr.ip(), args.alock.caller_name.0);
+    let _reclaim = may_lock(cx, args.reclaim, name, now)?;
+    let host = cx.server.nlm.host(ip, name, now);
+    let host = host.map_err(|_| NlmStat::DeniedNolocks)?;
+    if monitored {
+        monitor(cx, &host).await?;
+    }
+    let request = Request {
+        owner: target::owner(&args.alock),
+        wanted,
+        state: args.state,
+        asked: Asked {
+            vers,
+            fh: args.alock.fh.0.into(),
+            offset: args.alock.offset,
+            len: args.alock.len,
+        },
+    };
+    contend(cx, &opened, &host, &request, args.block).await
+}
+
+/// In grace only what was held before, and only then (XNFS 9.3.2); `Some` is to be kept until it is
+/// locked.
+///
+/// # Errors
+/// `DENIED_GRACE_PERIOD`.
+pub(super) fn may_lock(
+    cx: &Cx,
+    reclaim: bool,
+    name: &[u8],
+    now: Instant,
+) -> Result<Option<Reclaim>, NlmStat> {
+    let (grace, ip) = (&cx.server.grace, cx.client.addr.ip());
+    if !reclaim {
+        return match grace.in_grace() {
+            true => Err(NlmStat::DeniedGracePeriod),
+            false => Ok(None),
+        };
+    }
+    let known = cx.server.nsm.was_monitored(ip, name);
+    let allowed = known.then(|| grace.may_reclaim_host(now).ok()).flatten();
+    allowed.map(Some).ok_or(NlmStat::DeniedGracePeriod)
+}
+
+/// Makes sure that the host is told after a restart, before it has anything to lose.
+pub(super) async fn monitor(cx: &Cx, host: &Host) -> Result<(), NlmStat> {
+    if host.is_durable() {
+        return Ok(());
+    }
+    let put = cx.server.recovery.put_host(host.key.clone()).await;
+    put.map_err(|error| {
+        tracing::debug!(%error, "a host is not monitored yet");
+        NlmStat::DeniedNolocks
+    })?;
+    host.set_durable();
+    Ok(())
+}
+
+async fn contend(
+    cx: &Cx,
+    opened: &Opened,
+    host: &Arc<Host>,
+    request: &Request,
+    block: bool,
+) -> Result<NlmStat, NlmStat> {
+    let (server, file) = (&cx.server, opened.file.locks());
+    let end = exec::now() + PATIENCE;
+    for _ in 0..TRIES {
+        let conflict = match host.lock(file, request, exec::now()) {
+            Ok(()) => return Ok(NlmStat::Granted),
+            Err(conflict) => conflict,
+        };
+        match conflict {
+            Conflict::Lock(holder, _) | Conflict::Share(holder) => {
+                let gone = Box::pin(conflict::expired(server, holder.client)).await;
+                if gone.map_err(|_| NlmStat::DeniedNolocks)? {
+                    continue;
+                }
+                return if block {
+                    wait(cx, opened, host, request, false)
+                } else {
+                    Err(NlmStat::Denied)
+                };
+            }
+            Conflict::Deleg(_) if block => return wait(cx, opened, host, request, true),
+            Conflict::Deleg(held) => {
+                let left = end.saturating_duration_since(exec::now());
+                let back = conflict::returned(server, file, &held, left);
+                if !Box::pin(back).await {
+                    return Err(NlmStat::Denied);
+                }
+            }
+            Conflict::Full => return Err(NlmStat::DeniedNolocks),
+        }
+    }
+    Err(NlmStat::Denied)
+}
+
+/// Joins those that wait. `recalled`: for a delegation, not for a lock.
+fn wait(
+    cx: &Cx,
+    opened: &Opened,
+    host: &Arc<Host>,
+    request: &Request,
+    recalled: bool,
+) -> Result<NlmStat, NlmStat> {
+    let (server, file) = (&cx.server, opened.file.locks());
+    let notify = |serial| grant::notify(server, host, serial);
+    let joined = host.wait(file, request, exec::now(), recalled, notify);
+    let joined = joined.map_err(|_| NlmStat::DeniedNolocks)?;
+    if let Some(serial) = joined.filter(|_| recalled) {
+        let (server, host) = (server.clone(), host.clone());
+        exec::spawn(async move { grant::run(&server, &host, serial).await });
+    }
+    Ok(NlmStat::Blocked)
+}

@@ -1,0 +1,76 @@
+//! What a request is about: file, range and owner of its arguments; and who may lock there.
+
+use vfs::FileKind;
+use vfs::locks::{Held, LockKind, Range};
+
+use crate::cx::{Cx, Opened};
+use crate::nfs3::status::Nfsstat3;
+use crate::nlm::state::OwnerName;
+use crate::nlm::types::{Lock, NlmStat};
+
+/// The file behind a handle.
+///
+/// # Errors
+/// `STALE_FH`, `DENIED` for who may not use the export, `FAILED`, `DENIED_NOLOCKS` when that is not
+/// known now.
+pub async fn file(cx: &Cx, fh: &[u8]) -> Result<Opened, NlmStat> {
+    let opened = cx.open(fh).await.map_err(|status| match status {
+        Nfsstat3::Badhandle | Nfsstat3::Stale => NlmStat::StaleFh,
+        Nfsstat3::Acces => NlmStat::Denied,
+        Nfsstat3::Jukebox => NlmStat::DeniedNolocks,
+        _ => NlmStat::Failed,
+    })?;
+    match opened.file.kind() {
+        FileKind::Regular => Ok(opened),
+        _ => Err(NlmStat::Failed),
+    }
+}
+
+/// The range of a lock.
+///
+/// # Errors
+/// `FBIG`.
+pub fn wanted(lock: &Lock<'_>, exclusive: bool) -> Result<Held, NlmStat> {
+    let range = match lock.len {
+        0 => Some(Range::from(lock.offset)),
+        // Up to the last byte there can be, which is the end as well.
+        len if lock.offset.wrapping_add(len) == 0 => Some(Range::from(lock.offset)),
+        len => Range::new(lock.offset, len),
+    };
+    let kind = if exclusive {
+        LockKind::Write
+    } else {
+        LockKind::Read
+    };
+    let range = range.ok_or(NlmStat::Fbig)?;
+    Ok(Held { range, kind })
+}
+
+/// The owner of a lock.
+pub fn owner(lock: &Lock<'_>) -> OwnerName {
+    OwnerName {
+        svid: lock.svid,
+        oh: lock.oh.0.into(),
+    }
+}
+
+/// Whether the caller may lock: who may read or write the file, and its owner; anybody with
+/// `insecure_locks` (exports(5)).
+///
+/// # Errors
+/// `DENIED`; `ROFS` for a write lock on a read-only export, as on Linux; `FAILED`.
+pub async fn permitted(cx: &Cx, opened: &Opened, writes: bool) -> Result<(), NlmStat> {
+    if writes && opened.options.read_only() {
+        return Err(NlmStat::Rofs);
+    }
+    if opened.options.insecure_locks() {
+        return Ok(());
+    }
+    let rights = cx.server.vfs.access(&opened.cred, &opened.file).await;
+    let (rights, attr) = rights.map_err(|_| NlmStat::Failed)?;
+    if rights.read || rights.write || attr.uid == opened.cred.uid() {
+        Ok(())
+    } else {
+        Err(NlmStat::Denied)
+    }
+}
