@@ -1,5 +1,7 @@
 //! Every operation of NFS version 4 over a socket.
 
+#[path = "nfs4/acls.rs"]
+mod acls;
 #[path = "nfs4/attributes.rs"]
 mod attributes;
 #[path = "nfs4/callbacks.rs"]
