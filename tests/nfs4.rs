@@ -10,6 +10,8 @@ mod callbacks;
 mod compounds;
 #[path = "nfs4/fuzz.rs"]
 mod fuzz;
+#[path = "nfs4/kernel.rs"]
+mod kernel;
 #[path = "nfs4/names.rs"]
 mod names;
 #[path = "nfs4/pynfs_found.rs"]
