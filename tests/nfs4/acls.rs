@@ -94,7 +94,10 @@ fn set_and_get() {
         ACLSUPPORT
     );
     let sent = (bit::ACL, list(NAMED));
-    assert_eq!(set(&mut client, &fh, &[sent.clone()]), Nfsstat4::Ok);
+    assert_eq!(
+        set(&mut client, &fh, std::slice::from_ref(&sent)),
+        Nfsstat4::Ok
+    );
     let text = "u::rw-,u:1001:r--,g::r--,g:1002:rw-,m::rw-,o::---";
     assert_eq!(stored(&path, acl::xattr::ACCESS), text);
     // What is shown is taken back, and says the same.
