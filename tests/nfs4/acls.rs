@@ -228,3 +228,27 @@ fn an_export_without_acls() {
     let value = vec![(bit::ACL, list(NAMED))];
     assert_eq!(set(&mut client, &fh, &value), Nfsstat4::Attrnotsupp);
 }
+
+/// Clients that go away while their ACLs are being set or read.
+#[test]
+fn vanishing_clients() {
+    let server = TestServer::start();
+    let path = file(&server);
+    let mut args = encode(&Stateid4::ANONYMOUS);
+    args.extend(fattr(&[(bit::ACL, list(NAMED))]));
+    for _ in 0..20 {
+        let (mut session, root) = super::session(&server);
+        let ops = Ops::new().putfh(&root).lookup(b"f");
+        let ops = ops.op(Op4::Setattr, &Raw(&args)).getattr(&[bit::ACL]);
+        session.start(0, &ops);
+    }
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    // They were at it.
+    while stored(&path, acl::xattr::ACCESS).is_empty() || server.stat("acls.in_use") != 0 {
+        assert!(
+            std::time::Instant::now() < end,
+            "not set, or an ACL is left"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
