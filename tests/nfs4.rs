@@ -1,5 +1,7 @@
 //! Every operation of NFS version 4 over a socket.
 
+#[path = "nfs4/acls.rs"]
+mod acls;
 #[path = "nfs4/attributes.rs"]
 mod attributes;
 #[path = "nfs4/callbacks.rs"]
@@ -16,6 +18,8 @@ mod fuzz;
 mod hammer;
 #[path = "nfs4/handles.rs"]
 mod handles;
+#[path = "nfs4/kernel.rs"]
+mod kernel;
 #[path = "nfs4/names.rs"]
 mod names;
 #[path = "nfs4/pynfs_found.rs"]

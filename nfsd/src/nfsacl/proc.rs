@@ -9,6 +9,7 @@ use super::types::{
     AclList, AclProc3, Getacl3Args, Getacl3Res, Getacl3ResOk, NFSACL_V3, Setacl3Args, Setacl3Res,
     mask,
 };
+use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::attr::post_op;
 use crate::nfs3::reply::{attributes, settle};
@@ -136,6 +137,10 @@ async fn set(
     });
     let (access, default) = match wanted {
         Ok(wanted) => wanted,
+        Err(status) => return (Err(status), attributes(cx, object).await),
+    };
+    let _passing = match touch3(cx, object, Touch::Change).await {
+        Ok(passing) => passing,
         Err(status) => return (Err(status), attributes(cx, object).await),
     };
     let vfs = &cx.server.vfs;

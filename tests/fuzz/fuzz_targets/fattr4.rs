@@ -25,6 +25,7 @@ fn values(wanted: &Wanted<'_>) -> Vec<u8> {
     };
     for number in wanted.mask.iter() {
         let put = match number {
+            bit::ACL => enc.raw(wanted.acl.expect("in the set")),
             bit::SIZE => enc.u64(wanted.set.size.expect("in the set")),
             bit::MODE => enc.u32(wanted.set.mode.expect("in the set")),
             bit::OWNER => enc.opaque(wanted.user.expect("in the set")),

@@ -261,6 +261,13 @@ impl Attrs {
 fn skip(number: u32, dec: &mut Dec<'_>) -> nfsd::xdr::Result<()> {
     match number {
         bit::SUPPORTED_ATTRS | bit::SUPPATTR_EXCLCREAT => dec.get::<Bitmap4>().map(|_| ()),
+        bit::ACL => {
+            for _ in 0..dec.array_len(1 << 16, 16)? {
+                dec.skip(12)?;
+                dec.opaque(1024)?;
+            }
+            Ok(())
+        }
         bit::FILEHANDLE | bit::OWNER | bit::OWNER_GROUP => dec.opaque(1024).map(|_| ()),
         bit::FSID => dec.skip(16),
         bit::RAWDEV => dec.skip(8),
@@ -270,6 +277,7 @@ fn skip(number: u32, dec: &mut Dec<'_>) -> nfsd::xdr::Result<()> {
         | bit::TIME_METADATA
         | bit::TIME_MODIFY => dec.skip(12),
         bit::TYPE
+        | bit::ACLSUPPORT
         | bit::FH_EXPIRE_TYPE
         | bit::LINK_SUPPORT
         | bit::SYMLINK_SUPPORT

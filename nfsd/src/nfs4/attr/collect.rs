@@ -2,7 +2,7 @@
 
 use vfs::{Attr, Cred, Errno, FileKind, StatFs, Time, exec};
 
-use super::{Values, bit};
+use super::{Values, acl, bit};
 use crate::cx::Opened;
 use crate::nfs4::cb::getattr::refresh;
 use crate::nfs4::compound::{Compound, Place};
@@ -67,7 +67,9 @@ async fn newest(c: &Compound<'_>, opened: &Opened, asked: &Bitmap4) -> Result<At
 /// As [`collect`].
 pub async fn shared(c: &Compound<'_>, dir: &Opened, asked: &Bitmap4) -> Result<Values, Nfsstat4> {
     let attr = c.cx.server.vfs.getattr(&dir.file).await?;
-    of_file(c, dir, attr, asked).await
+    let mut asked = *asked;
+    asked.remove(bit::ACL);
+    of_file(c, dir, attr, &asked).await
 }
 
 async fn of_file(
@@ -94,6 +96,10 @@ async fn of_file(
         true => Box::pin(has_xattrs(c, opened)).await,
         false => false,
     };
+    let acl = match asked.has(bit::ACL) {
+        true => Box::pin(acl::value(c, opened, &attr)).await?,
+        false => None,
+    };
     Ok(Values {
         minor: c.minor,
         attr,
@@ -107,6 +113,8 @@ async fn of_file(
         owners: owners(c, &attr).await,
         quota,
         xattrs,
+        aclsupport: acl::support(opened),
+        acl,
     })
 }
 
@@ -181,5 +189,7 @@ pub fn of_pseudo(c: &Compound<'_>, node: u64) -> Values {
         owners: [Owner::Number(0), Owner::Number(0)],
         quota: None,
         xattrs: false,
+        aclsupport: 0,
+        acl: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Attributes of NFS version 4 (RFC 8881 section 5, RFC 7530 section 5, RFC 7862 12.2, RFC 8276 8.2):
 //! their table, and reading them.
 
+pub mod acl;
 mod collect;
 mod set;
 
@@ -13,7 +14,7 @@ use crate::nfs4::status::Nfsstat4;
 use crate::xdr::{Enc, Encode as _, Result, XdrError};
 
 pub use collect::{collect, owners, shared};
-pub use set::{Setting, Wanted, setting, wanted};
+pub use set::{Setting, Wanted, setting, setting_with_acl, wanted};
 
 /// Whose attributes, and everything their values come from.
 pub struct Values {
@@ -41,6 +42,10 @@ pub struct Values {
     pub quota: Option<Quota>,
     /// Extended attributes of users can be stored.
     pub xattrs: bool,
+    /// `aclsupport`.
+    pub aclsupport: u32,
+    /// `acl` as it is sent, if asked for and there is one.
+    pub acl: Option<Vec<u8>>,
 }
 
 /// Filehandles never expire (RFC 8881 4.2.3 FH4_PERSISTENT).
@@ -96,6 +101,8 @@ attrs! {
     9 UNIQUE_HANDLES 0 Get |_v, e| e.bool(true);
     10 LEASE_TIME 0 Get |v, e| e.u32(v.lease);
     11 RDATTR_ERROR 0 Get |_v, e| e.put(&Nfsstat4::Ok);
+    12 ACL 0 Both |v, e| e.raw(v.acl.as_deref().unwrap_or_default());
+    13 ACLSUPPORT 0 Get |v, e| e.u32(v.aclsupport);
     15 CANSETTIME 0 Get |_v, e| e.bool(true);
     16 CASE_INSENSITIVE 0 Get |v, e| e.bool(v.limits.case_insensitive);
     17 CASE_PRESERVING 0 Get |v, e| e.bool(v.limits.case_preserving);
@@ -174,7 +181,12 @@ const SETTABLE: [Bitmap4; 3] = [
 ];
 
 /// What EXCLUSIVE4_1 can set with the create (RFC 8881 5.8.1.14): the verifier has a place of its own.
-const EXCLUSIVE_SETTABLE: Bitmap4 = SETTABLE[2];
+/// An ACL is only set on what is there.
+const EXCLUSIVE_SETTABLE: Bitmap4 = {
+    let mut all = SETTABLE[2];
+    all.remove(bit::ACL);
+    all
+};
 
 fn of_minor(sets: &[Bitmap4; 3], minor: u32) -> Bitmap4 {
     sets.get(minor as usize).copied().unwrap_or(sets[2])
@@ -230,6 +242,9 @@ pub fn encode(asked: &Bitmap4, v: &Values, enc: &mut Enc<'_>) -> Result<()> {
             mask.remove(bit);
         }
     }
+    if v.acl.is_none() {
+        mask.remove(bit::ACL);
+    }
     if v.attr.btime.is_none() {
         mask.remove(bit::TIME_CREATE);
     }
@@ -262,12 +277,16 @@ pub fn encode_values(mask: &Bitmap4, v: &Values, enc: &mut Enc<'_>) -> Result<()
     enc.patch_u32(len_at, len)
 }
 
-/// Whether the values a client sent are those of the file (RFC 8881 18.31, 18.15).
+/// Whether the values a client sent are those of the file (RFC 8881 18.31, 18.15), byte by byte: an ACL is the same only
+/// if it is written as this server writes it.
 ///
 /// # Errors
 /// `ATTRNOTSUPP`; `INVAL` for attributes that cannot be compared.
 pub fn same(fattr: &super::types::Fattr4<'_>, v: &Values) -> core::result::Result<bool, Nfsstat4> {
     comparable(&fattr.mask, v.minor)?;
+    if fattr.mask.has(bit::ACL) && v.acl.is_none() {
+        return Err(Nfsstat4::Attrnotsupp);
+    }
     let mut ours = Vec::with_capacity(fattr.values.0.len() + 8);
     let mut enc = Enc::new(&mut ours, crate::nfs4::attr::COMPARED_MAX);
     encode_values(&fattr.mask, v, &mut enc).map_err(|_| Nfsstat4::Inval)?;
@@ -275,7 +294,7 @@ pub fn same(fattr: &super::types::Fattr4<'_>, v: &Values) -> core::result::Resul
 }
 
 /// Longest list of values that is compared, in bytes.
-const COMPARED_MAX: usize = 64 << 10;
+const COMPARED_MAX: usize = 1 << 20;
 
 /// # Errors
 /// As [`same`].

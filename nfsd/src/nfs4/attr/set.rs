@@ -2,7 +2,9 @@
 
 use vfs::{SetAttr, SetTime, Time};
 
-use super::{bit, readable, settable};
+use ::acl::nfs4::Ace;
+
+use super::{acl, bit, readable, settable};
 use crate::nfs4::compound::Compound;
 use crate::nfs4::idmap::{Unmapped, Who};
 use crate::nfs4::status::Nfsstat4;
@@ -27,6 +29,8 @@ pub struct Wanted<'a> {
     pub user: Option<&'a [u8]>,
     /// `owner_group`.
     pub group: Option<&'a [u8]>,
+    /// `acl`, if sent: an `nfsace4<>` that decodes.
+    pub acl: Option<&'a [u8]>,
     /// Which attributes they are.
     pub mask: Bitmap4,
 }
@@ -37,14 +41,40 @@ const OWNER_MAX: usize = 1024;
 /// Reads the attributes to set, and finds the ids of owners.
 ///
 /// # Errors
-/// As [`wanted`]; `INVAL` for an empty owner, `BADOWNER` for a name nobody has, `DELAY` while that is found out.
+/// As [`setting_with_acl`]; `ATTRNOTSUPP` for an ACL, which is only set on what is there.
 pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nfsstat4> {
+    let wanted = wanted(fattr, c.minor)?;
+    if wanted.acl.is_some() {
+        return Err(Nfsstat4::Attrnotsupp);
+    }
+    identified(c, &wanted).await
+}
+
+/// As [`setting`], and the ACL, if one was sent.
+///
+/// # Errors
+/// As [`wanted`]; `INVAL` for an empty owner, `BADOWNER` for a name nobody has, `DELAY` while that is found out.
+pub async fn setting_with_acl(
+    c: &Compound<'_>,
+    fattr: &Fattr4<'_>,
+) -> Result<(Setting, Option<Vec<Ace>>), Nfsstat4> {
+    let wanted = wanted(fattr, c.minor)?;
+    let setting = identified(c, &wanted).await?;
+    let aces = match wanted.acl {
+        Some(bytes) => Some(Box::pin(acl::entries(c, bytes)).await?),
+        None => None,
+    };
+    Ok((setting, aces))
+}
+
+async fn identified(c: &Compound<'_>, wanted: &Wanted<'_>) -> Result<Setting, Nfsstat4> {
     let Wanted {
         mut set,
         user,
         group,
         mask,
-    } = wanted(fattr, c.minor)?;
+        ..
+    } = *wanted;
     if let Some(name) = user {
         set.uid = Some(owner(c, Who::User, name).await?);
     }
@@ -78,6 +108,7 @@ pub fn wanted<'a>(fattr: &Fattr4<'a>, minor: u32) -> Result<Wanted<'a>, Nfsstat4
     let mut dec = Dec::new(fattr.values.0);
     for number in mask.iter() {
         match number {
+            bit::ACL => wanted.acl = Some(acl::list(&mut dec)?),
             bit::SIZE => set.size = Some(dec.u64()?),
             bit::MODE => set.mode = Some(mode(dec.u32()?)?),
             bit::OWNER => wanted.user = Some(dec.opaque(OWNER_MAX)?),
@@ -115,7 +146,11 @@ fn settime(dec: &mut Dec<'_>) -> Result<SetTime, Nfsstat4> {
     }
 }
 
-async fn owner(c: &Compound<'_>, who: Who, name: &[u8]) -> Result<u32, Nfsstat4> {
+/// The id of a user or group as the client names it.
+///
+/// # Errors
+/// `INVAL` for an empty name, `BADOWNER`, `DELAY`.
+pub(super) async fn owner(c: &Compound<'_>, who: Who, name: &[u8]) -> Result<u32, Nfsstat4> {
     // No name at all, rather than one that nobody has.
     if name.is_empty() {
         return Err(Nfsstat4::Inval);

@@ -36,6 +36,8 @@ fn values(minor: u32) -> Values {
         owners: [Owner::Number(1000), Owner::Number(4_294_967_294)],
         quota: None,
         xattrs: true,
+        aclsupport: 3,
+        acl: None,
     }
 }
 
@@ -95,6 +97,7 @@ fn every_attribute_encodes_in_every_version() {
         let (mask, list) = encoded(&supported(minor), &values(minor));
         let mut expected = readable(minor);
         for absent in [
+            bit::ACL,
             bit::QUOTA_AVAIL_HARD,
             bit::QUOTA_AVAIL_SOFT,
             bit::QUOTA_USED,
@@ -145,4 +148,23 @@ fn comparing() {
     assert_eq!(of(bit::RDATTR_ERROR), Err(Nfsstat4::Inval));
     assert_eq!(of(bit::TIME_MODIFY_SET), Err(Nfsstat4::Inval));
     assert_eq!(of(bit::CLONE_BLKSIZE), Err(Nfsstat4::Attrnotsupp));
+}
+
+#[test]
+fn acl_is_there_if_the_file_has_one() {
+    use crate::nfs4::types::{Attrlist4, Fattr4};
+    let asked = Bitmap4::of(&[bit::ACL, bit::ACLSUPPORT]);
+    let mut v = values(0);
+    let support = Bitmap4::of(&[bit::ACLSUPPORT]);
+    assert_eq!(encoded(&asked, &v), (support, vec![0, 0, 0, 3]));
+    let fattr = Fattr4 {
+        mask: asked,
+        values: Attrlist4(&[0, 0, 0, 0, 0, 0, 0, 3]),
+    };
+    assert_eq!(same(&fattr, &v), Err(Nfsstat4::Attrnotsupp));
+    v.acl = Some(vec![0; 4]);
+    assert_eq!(encoded(&asked, &v), (asked, vec![0, 0, 0, 0, 0, 0, 0, 3]));
+    assert_eq!(same(&fattr, &v), Ok(true));
+    assert!(settable(0).has(bit::ACL) && !settable(2).has(bit::ACLSUPPORT));
+    assert!(!EXCLUSIVE_SETTABLE.has(bit::ACL));
 }

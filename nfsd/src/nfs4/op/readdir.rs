@@ -99,7 +99,9 @@ async fn put_entry(
     values: &mut Values,
     entries: &mut Entries<'_>,
 ) -> Result<bool, Nfsstat4> {
+    // ACLs are read of files that are looked up.
     if let Some((handle, attr)) = &entry.node
+        && !asked.has(bit::ACL)
         && (attr.kind != vfs::FileKind::Directory
             || c.plain(dir.export, dir.file.mount.fsid, handle))
     {

@@ -34,7 +34,7 @@ pub(super) async fn run(
 async fn set(c: &Compound<'_>, args: &SetattrArgs<'_>) -> Result<Setting, Nfsstat4> {
     let object = c.file()?;
     object.writable()?;
-    let setting = attr::setting(c, &args.obj_attributes).await?;
+    let (setting, acl) = attr::setting_with_acl(c, &args.obj_attributes).await?;
     let vfs = &c.cx.server.vfs;
     if setting.mask.has(bit::SIZE) {
         match object.file.kind() {
@@ -49,10 +49,13 @@ async fn set(c: &Compound<'_>, args: &SetattrArgs<'_>) -> Result<Setting, Nfssta
     } else {
         None
     };
-    let changed = vfs
-        .setattr(&object.cred, &object.file, &setting.set, None)
-        .await;
-    changed.result?;
+    match acl {
+        Some(aces) => Box::pin(attr::acl::set(c, object, &aces, &setting.set)).await?,
+        None => {
+            let set = vfs.setattr(&object.cred, &object.file, &setting.set, None);
+            set.await.result?;
+        }
+    }
     settle(c, object, &[&object.file]).await?;
     Ok(setting)
 }
