@@ -99,7 +99,7 @@ const CONFLICTS: &[(&str, &str)] = &[
     ("x close", "x"),
 ];
 
-by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
+by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 soak, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
 
 /// Lock conflicts between two clients, and that each lock is gone with its process.
 fn conflicts(test: &str, version: Version) {
@@ -142,7 +142,7 @@ fn each_conflict(one: &Guest, other: &Guest) {
     }
 }
 
-by_version! { waiting: waiting_v3 V3 default, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
+by_version! { waiting: waiting_v3 V3 soak, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
 
 /// A waiter gets the lock when it is given up by unlock, close, exit or SIGKILL, and then sees what was written under it.
 fn waiting(test: &str, version: Version) {
@@ -222,7 +222,7 @@ fn torture(test: &str, version: Version) {
     }
 }
 
-by_version! { appends: appends_v3 V3 default, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
+by_version! { appends: appends_v3 V3 soak, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
 
 /// O_APPEND from two clients under a lock: every line is there, none is torn.
 fn appends(test: &str, version: Version) {
@@ -364,7 +364,7 @@ fn client_reboot_v3() {
     assert_eq!(waiter.ok(25), "mine\n");
 }
 
-by_version! { restart: restart_v3 V3 default, restart_v4_0 V4_0 default, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
+by_version! { restart: restart_v3 V3 default, restart_v4_0 V4_0 soak, restart_v4_1 V4_1 soak, restart_v4_2 V4_2 default }
 
 /// The server is killed and comes back: opens and locks are reclaimed, nobody else gets them meanwhile.
 fn restart(test: &str, version: Version) {

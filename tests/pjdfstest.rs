@@ -164,7 +164,7 @@ fn expected(kind: Kind, version: Version) -> BTreeSet<&'static str> {
     tests
 }
 
-by_version! { fsx: fsx_v3 V3 default, fsx_v4_0 V4_0 soak, fsx_v4_1 V4_1 default, fsx_v4_2 V4_2 default }
+by_version! { fsx: fsx_v3 V3 soak, fsx_v4_0 V4_0 soak, fsx_v4_1 V4_1 soak, fsx_v4_2 V4_2 default }
 
 /// Random reads, writes, mmaps, truncates and reopens against a model, over several seeds and transfer sizes.
 fn fsx(test: &str, version: Version) {

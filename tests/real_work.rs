@@ -172,7 +172,7 @@ impl Work {
     }
 }
 
-by_version! { undisturbed: undisturbed_v3 V3 default, undisturbed_v4_0 V4_0 soak, undisturbed_v4_1 V4_1 soak, undisturbed_v4_2 V4_2 default }
+by_version! { undisturbed: undisturbed_v3 V3 soak, undisturbed_v4_0 V4_0 soak, undisturbed_v4_1 V4_1 soak, undisturbed_v4_2 V4_2 default }
 
 /// Each workload once, undisturbed.
 fn undisturbed(test: &str, version: Version) {
@@ -196,7 +196,7 @@ fn undisturbed(test: &str, version: Version) {
 /// Crates without dependencies of their own that this workspace uses, so that their sources are on this machine.
 const CRATES: [&str; 3] = ["arrayvec", "siphasher", "strsim"];
 
-by_version! { build_rust_crates: build_rust_crates_v3 V3 default, build_rust_crates_v4_0 V4_0 soak, build_rust_crates_v4_1 V4_1 soak, build_rust_crates_v4_2 V4_2 soak }
+by_version! { build_rust_crates: build_rust_crates_v3 V3 soak, build_rust_crates_v4_0 V4_0 soak, build_rust_crates_v4_1 V4_1 soak, build_rust_crates_v4_2 V4_2 soak }
 
 /// Unpacks and builds Rust crates on the mount, with this machine's compiler in the guest, and runs the result.
 fn build_rust_crates(test: &str, version: Version) {

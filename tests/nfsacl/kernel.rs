@@ -92,7 +92,12 @@ fn compare(bed: &Bed) {
 
 #[test]
 fn setfacl_and_getfacl() {
-    for fs in Fs::ALL {
+    let all = if need::soak() {
+        &Fs::ALL[..]
+    } else {
+        &Fs::ALL[..1]
+    };
+    for fs in all.iter().copied() {
         let config = Config {
             fs,
             ..Config::default()
