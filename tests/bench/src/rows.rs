@@ -235,7 +235,10 @@ pub const ROWS: &[Row] = &[
         Kind::V4(Op4::Getattr),
         (8, 16),
         0,
-        CHEAP_CALL,
+        &[
+            (Metric::Ops, GANESHA, 8.0),
+            (Metric::Ops, Against::Row("getattr"), 0.75),
+        ],
     ),
     Row::new(
         "v4-lookup",
@@ -243,7 +246,7 @@ pub const ROWS: &[Row] = &[
         Kind::V4(Op4::Lookup),
         (8, 16),
         0,
-        CHEAP_CALL,
+        &[(Metric::Ops, GANESHA, 8.0)],
     ),
     Row::new(
         "v4-read-4k",
@@ -251,7 +254,10 @@ pub const ROWS: &[Row] = &[
         Kind::V4(Op4::Read),
         (8, 16),
         4096,
-        &[(Metric::Ops, GANESHA, 8.0)],
+        &[
+            (Metric::Ops, GANESHA, 7.0),
+            (Metric::Ops, Against::Row("read-4k"), 0.75),
+        ],
     ),
     Row::new(
         "v4-read-1m",
@@ -283,7 +289,7 @@ pub const ROWS: &[Row] = &[
         Kind::V4(Op4::OpenClose),
         (8, 16),
         0,
-        NAMES,
+        &[(Metric::Ops, GANESHA, 4.0)],
     ),
     Row::new(
         "v4-create",
@@ -299,7 +305,7 @@ pub const ROWS: &[Row] = &[
         Kind::V4(Op4::LockUnlock),
         (8, 16),
         0,
-        NAMES,
+        &[(Metric::Ops, GANESHA, 4.0)],
     ),
     Row::new(
         "v4-readdir",
