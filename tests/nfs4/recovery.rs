@@ -320,6 +320,36 @@ fn open_lock_and_reclaim_complete_in_grace_of_4_1() {
     assert_eq!(a.read(&again.fh, &again.stateid), S::Ok, "still open");
 }
 
+/// Its holder may have data nobody else has seen: a delegation is given back even to a client that cannot be called, to
+/// be returned at once.
+#[test]
+fn open_reclaims_a_delegation_without_a_way_back() {
+    let mut server = TestServer::start();
+    let mut a = Host::ready(&server, 1, "a");
+    let file = a.open("file").expect("made");
+    server.kill9();
+    server.start_again();
+    let mut a = Host::new(&server, 1, "a");
+    for kind in [1_u32, 2] {
+        let mut args: Vec<u8> = [1_u32, BOTH, 0].iter().flat_map(encode).collect();
+        let name = format!("holder {kind}");
+        let clientid = a.link.clientid();
+        let owner = OwnerName4(name.as_bytes());
+        args.extend(encode(&StateOwner4 { clientid, owner }));
+        args.extend([0_u32, 1, kind].iter().flat_map(encode));
+        let mut done = a.at(&file.fh, Ops::new().op(Op4::Open, &Raw(&args)));
+        done.body::<Stateid4>(Op4::Open);
+        done.more::<ChangeInfo4>();
+        done.more::<u32>();
+        done.more::<Bitmap4>();
+        assert_eq!(done.more::<u32>(), kind, "the delegation");
+        let deleg: Stateid4 = done.more();
+        assert!(done.more::<bool>(), "to be returned at once");
+        let back = a.at(&file.fh, Ops::new().op(Op4::Delegreturn, &deleg));
+        assert_eq!(back.status, S::Ok);
+    }
+}
+
 #[test]
 fn open_lock_and_renew_in_grace_of_4_0() {
     let mut server = hasty();

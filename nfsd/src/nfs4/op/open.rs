@@ -161,7 +161,8 @@ async fn complete(
         resize(c, &found.opened, size).await?;
         attrset.insert(bit::SIZE);
     }
-    let unconfirmed = granted.unconfirmed && !matches!(args.claim, Claim4::Previous(_));
+    let reclaims = matches!(args.claim, Claim4::Previous(_));
+    let unconfirmed = granted.unconfirmed && !reclaims;
     let kind = match args.claim {
         Claim4::Previous(DelegationType4::Read) => Ok(DelegKind::Read),
         Claim4::Previous(DelegationType4::Write) => Ok(DelegKind::Write),
@@ -170,12 +171,12 @@ async fn complete(
     };
     // What the holder says of the file later is compared with this.
     let change = match kind {
-        Ok(DelegKind::Write) if stateful::callback_ok(c, client) => {
+        Ok(DelegKind::Write) if reclaims || stateful::callback_ok(c, client) => {
             c.cx.server.vfs.getattr(&found.opened.file).await?.change
         }
         _ => 0,
     };
-    let delegated = deleg::grant(c, client, &found.opened, kind, change);
+    let delegated = deleg::grant(c, client, &found.opened, (kind, reclaims), change);
     let mut rflags = RESULT_LOCKTYPE_POSIX;
     if unconfirmed {
         rflags |= RESULT_CONFIRM;

@@ -39,16 +39,19 @@ pub(super) fn kind(
     }
 }
 
-/// Delegates the file just opened, if that may be.
+/// Delegates the file just opened, if that may be. One that is reclaimed is given back in any case: its
+/// holder may have data nobody else has seen. Where it could not be given anew, it is to be returned at
+/// once (RFC 8881 10.2.1, `recall` of `open_read_delegation4`).
 pub(super) fn grant(
     c: &Compound<'_>,
     client: &Client,
     opened: &Opened,
-    kind: Result<DelegKind, WhyNone>,
+    (kind, reclaims): (Result<DelegKind, WhyNone>, bool),
     change: u64,
 ) -> Result<Delegation4, WhyNone> {
     let kind = kind?;
-    if !opened.options.delegations() || !callback_ok(c, client) {
+    let recall = !opened.options.delegations() || !callback_ok(c, client);
+    if recall && !reclaims {
         return Err(WhyNone::Resource);
     }
     let fh = c.cx.fh(opened, &opened.file);
@@ -68,8 +71,8 @@ pub(super) fn grant(
         inner.holdings.delegate(home, request, exec::now())
     };
     match (granted, kind) {
-        (Ok(stateid), DelegKind::Read) => Ok(Delegation4::Read(stateid, false)),
-        (Ok(stateid), DelegKind::Write) => Ok(Delegation4::Write(stateid, false)),
+        (Ok(stateid), DelegKind::Read) => Ok(Delegation4::Read(stateid, recall)),
+        (Ok(stateid), DelegKind::Write) => Ok(Delegation4::Write(stateid, recall)),
         (Err(Refused::Contention | Refused::Recent), _) => Err(WhyNone::Contention),
         (Err(Refused::Held), _) => Err(WhyNone::Resource),
     }
