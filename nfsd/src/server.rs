@@ -403,12 +403,15 @@ fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control,
     Ok(Control::start(&shared.config.runtime_dir, handler)?)
 }
 
-/// Drops all NFSv4 clients and what they hold, as if their leases had run out and others wanted it. How
-/// many there were.
+/// Drops all NFSv4 clients and NLM hosts with what they hold, as if others wanted it. How
+/// many clients there were.
 fn expire(shared: &Shared) -> String {
     let clients = shared.state.clients();
     for client in &clients {
         shared.state.expire(client);
+    }
+    for host in shared.nlm.all() {
+        host.free(None);
     }
     format!("{} clients expired\n", clients.len())
 }

@@ -178,6 +178,11 @@ fn a_stuck_client_does_not_starve_others() {
             let wrote = fresh.write(&file, 0, &read.data, StableHow::Unstable);
             assert_eq!(wrote.expect("WRITE").count as usize, SIZE);
         }
+        // The last of the fresh ones may just be leaving.
+        let end = std::time::Instant::now() + Duration::from_secs(5);
+        while server.stat("connections") > 4 && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(
             server.stat("connections"),
             4,

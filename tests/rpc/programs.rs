@@ -137,7 +137,7 @@ fn the_port_mapper() {
         (NFS_PROGRAM, 2, 6, 0),
         (100_021, 4, 6, port),
         (100_024, 1, 6, port),
-        (100_227, 3, 6, 0),
+        (100_227, 3, 6, port),
     ] {
         let got = client.getport(prog, vers, prot);
         assert_eq!(got, u32::from(expected), "{prog} {vers} {prot}");
