@@ -60,7 +60,7 @@ fn power_lost_under_load(test: &str, version: Version) {
     }
 }
 
-by_version! { killed_during_real_work: killed_during_real_work_v3 V3 default, killed_during_real_work_v4_0 V4_0 soak, killed_during_real_work_v4_1 V4_1 soak, killed_during_real_work_v4_2 V4_2 soak }
+by_version! { killed_during_real_work: killed_during_real_work_v3 V3 soak, killed_during_real_work_v4_0 V4_0 soak, killed_during_real_work_v4_1 V4_1 soak, killed_during_real_work_v4_2 V4_2 soak }
 
 /// Every workload of `real_work.rs` while the server is killed again and again.
 fn killed_during_real_work(test: &str, version: Version) {

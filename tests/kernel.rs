@@ -381,7 +381,7 @@ fn large_directory(test: &str, version: Version) {
     assert_eq!(bed.guest.ok(1800, &script).trim(), removed.to_string());
 }
 
-by_version! { two_clients: two_clients_v3 V3 default, two_clients_v4_0 V4_0 soak, two_clients_v4_1 V4_1 soak, two_clients_v4_2 V4_2 default }
+by_version! { two_clients: two_clients_v3 V3 soak, two_clients_v4_0 V4_0 soak, two_clients_v4_1 V4_1 soak, two_clients_v4_2 V4_2 default }
 
 /// Two clients: what one closes the other sees when it opens, and exclusive creation excludes.
 fn two_clients(test: &str, version: Version) {
