@@ -4,10 +4,6 @@
 use std::time::{Duration, Instant};
 
 use nfsd::nfs4::Op4;
-use nfsd::nfs4::op::setclientid::{
-    CbClient4, NetName4, Netaddr4, NfsClientId4, SetclientidArgs, SetclientidRes,
-};
-use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use tests::client::nfs4::{Ops, Raw, Results, mode4};
@@ -232,29 +228,8 @@ impl Link {
 
 #[track_caller]
 fn old(mut client: Client, name: &str) -> Link {
-    let args = SetclientidArgs {
-        client: NfsClientId4 {
-            verifier: [7; 8],
-            id: OwnerName4(name.as_bytes()),
-        },
-        callback: CbClient4 {
-            program: 1,
-            location: Netaddr4 {
-                netid: NetName4(b"tcp"),
-                addr: NetName4(b"0.0.0.0.0.0"),
-            },
-        },
-        callback_ident: 1,
-    };
-    let mut done = client.compound(0, &Ops::new().op(Op4::Setclientid, &args));
-    let made: SetclientidRes = done.body(Op4::Setclientid);
-    let confirm = SetclientidConfirmArgs {
-        clientid: made.clientid,
-        confirm: made.confirm,
-    };
-    let mut done = client.compound(0, &Ops::new().op(Op4::SetclientidConfirm, &confirm));
-    done.ok(Op4::SetclientidConfirm);
-    Link::Old(client, made.clientid)
+    let clientid = client.setclientid(name, [7; 8]);
+    Link::Old(client, clientid)
 }
 
 /// One whose grace ends soon by itself, and whose clients can be expired soon.

@@ -3,10 +3,6 @@
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::op::commit::CommitArgs;
 use nfsd::nfs4::op::lock::Lock4Denied;
-use nfsd::nfs4::op::setclientid::{
-    CbClient4, NetName4, Netaddr4, NfsClientId4, SetclientidArgs, SetclientidRes,
-};
-use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use tests::client::nfs4::{Ops, Raw, Results, fattr, mode4};
@@ -371,29 +367,8 @@ fn delegreturn_and_delegpurge_without_delegations() {
 /// A 4.0 client and its root.
 pub(super) fn client_40(server: &TestServer) -> (Client, Fh, u64) {
     let (mut client, root) = at_export(server);
-    let args = SetclientidArgs {
-        client: NfsClientId4 {
-            verifier: [3; 8],
-            id: OwnerName4(b"forty"),
-        },
-        callback: CbClient4 {
-            program: 1,
-            location: Netaddr4 {
-                netid: NetName4(b"tcp"),
-                addr: NetName4(b"0.0.0.0.0.0"),
-            },
-        },
-        callback_ident: 1,
-    };
-    let mut done = client.compound(0, &Ops::new().op(Op4::Setclientid, &args));
-    let made: SetclientidRes = done.body(Op4::Setclientid);
-    let confirm = SetclientidConfirmArgs {
-        clientid: made.clientid,
-        confirm: made.confirm,
-    };
-    let mut done = client.compound(0, &Ops::new().op(Op4::SetclientidConfirm, &confirm));
-    done.ok(Op4::SetclientidConfirm);
-    (client, root, made.clientid)
+    let clientid = client.setclientid("forty", [3; 8]);
+    (client, root, clientid)
 }
 
 #[test]

@@ -47,6 +47,20 @@ pub enum NodeKind {
     Block(u32, u32),
 }
 
+/// Bits of a major and of a minor device number on Linux (`makedev(3)`).
+const DEVICE_BITS: (u32, u32) = (12, 20);
+
+/// The numbers of a device, if Linux has them.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn device_numbers(major: u32, minor: u32) -> Result<(u32, u32)> {
+    if major >> DEVICE_BITS.0 != 0 || minor >> DEVICE_BITS.1 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok((major, minor))
+}
+
 /// Outcome of making something.
 pub struct Created {
     /// The new file.

@@ -4,8 +4,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nfsd::nfs4::Op4;
+use nfsd::nfs4::op::setclientid::{
+    CbClient4, NetName4, Netaddr4, NfsClientId4, SetclientidArgs, SetclientidRes,
+};
+use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4;
-use nfsd::nfs4::types::{Sessionid4, Verifier4};
+use nfsd::nfs4::types::{OwnerName4, Sessionid4, Verifier4};
 
 use super::Client;
 use super::callbacks::{Callbacks, PROGRAM};
@@ -133,6 +137,37 @@ impl Client {
             }),
             status => Err(status),
         }
+    }
+
+    /// SETCLIENTID and its confirmation, of a client nobody can call back. Its client ID.
+    ///
+    /// # Panics
+    /// If either fails.
+    #[track_caller]
+    pub fn setclientid(&mut self, name: &str, verifier: Verifier4) -> u64 {
+        let args = SetclientidArgs {
+            client: NfsClientId4 {
+                verifier,
+                id: OwnerName4(name.as_bytes()),
+            },
+            callback: CbClient4 {
+                program: 1,
+                location: Netaddr4 {
+                    netid: NetName4(b"tcp"),
+                    addr: NetName4(b"0.0.0.0.0.0"),
+                },
+            },
+            callback_ident: 1,
+        };
+        let mut done = self.compound(0, &Ops::new().op(Op4::Setclientid, &args));
+        let made: SetclientidRes = done.body(Op4::Setclientid);
+        let confirm = SetclientidConfirmArgs {
+            clientid: made.clientid,
+            confirm: made.confirm,
+        };
+        let mut done = self.compound(0, &Ops::new().op(Op4::SetclientidConfirm, &confirm));
+        done.ok(Op4::SetclientidConfirm);
+        made.clientid
     }
 
     /// CREATE_SESSION, alone.

@@ -40,7 +40,7 @@ pub async fn run(cx: &Cx, args: Access3Args<'_>, reply: &mut Reply) -> Result<()
 
 /// The bits that rights on a file of a kind give, as on Linux: changing a directory takes the right
 /// to search it, too.
-fn granted(kind: FileKind, rights: Rights) -> u32 {
+pub fn granted(kind: FileKind, rights: Rights) -> u32 {
     let bit = |granted: bool, bits: u32| if granted { bits } else { 0 };
     let read = bit(rights.read, READ);
     match kind {

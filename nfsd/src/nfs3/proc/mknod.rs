@@ -12,11 +12,6 @@ use crate::nfs3::status::Nfsstat3;
 use crate::nfs3::types::{Mknoddata3, Sattr3, Specdata3};
 use crate::xdr::XdrError;
 
-/// Bits of a major device number on Linux.
-const MAJOR_BITS: u32 = 12;
-/// Bits of a minor device number.
-const MINOR_BITS: u32 = 20;
-
 pub async fn run(cx: &Cx, args: Mknod3Args<'_>, reply: &mut Reply) -> Result<(), XdrError> {
     match cx.open(args.where_.dir.0).await {
         Ok(dir) => {
@@ -63,11 +58,7 @@ fn node(what: &Mknoddata3) -> Result<(NodeKind, &Sattr3), Nfsstat3> {
 }
 
 fn numbers(spec: Specdata3) -> Result<(u32, u32), Nfsstat3> {
-    let (major, minor) = (spec.specdata1, spec.specdata2);
-    if major >> MAJOR_BITS != 0 || minor >> MINOR_BITS != 0 {
-        return Err(Nfsstat3::Inval);
-    }
-    Ok((major, minor))
+    Ok(vfs::device_numbers(spec.specdata1, spec.specdata2)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The procedures of NFS version 3: their table.
 
-mod access;
+pub(crate) mod access;
 mod commit;
 mod create;
 mod fsinfo;

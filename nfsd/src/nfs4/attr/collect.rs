@@ -4,6 +4,7 @@ use vfs::{Attr, Cred, Errno, FileKind, StatFs, Time, exec};
 
 use super::{Values, acl, bit};
 use crate::cx::Opened;
+use crate::fh::FileHandle;
 use crate::nfs4::cb::getattr::refresh;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::idmap::{Owner, Who};
@@ -24,6 +25,7 @@ const SPACE: Bitmap4 = Bitmap4::of(&[
 /// What whoever writes a file changes.
 const WRITTEN: Bitmap4 =
     Bitmap4::of(&[bit::CHANGE, bit::SIZE, bit::TIME_MODIFY, bit::TIME_METADATA]);
+const OWNERS: Bitmap4 = Bitmap4::of(&[bit::OWNER, bit::OWNER_GROUP]);
 const QUOTA: Bitmap4 = Bitmap4::of(&[
     bit::QUOTA_AVAIL_HARD,
     bit::QUOTA_AVAIL_SOFT,
@@ -96,6 +98,11 @@ async fn of_file(
         true => Box::pin(has_xattrs(c, opened)).await,
         false => false,
     };
+    // Sealing takes time that most requests would spend for nothing.
+    let fh = match asked.has(bit::FILEHANDLE) {
+        true => c.cx.fh(opened, &opened.file)?,
+        false => FileHandle::new(),
+    };
     let acl = match asked.has(bit::ACL) {
         true => Box::pin(acl::value(c, opened, &attr)).await?,
         false => None,
@@ -104,13 +111,13 @@ async fn of_file(
         minor: c.minor,
         attr,
         fsid: (opened.file.mount.fsid_of(&attr), 0),
-        fh: c.cx.fh(opened, &opened.file)?,
+        fh,
         mounted_on,
         space,
         limits: vfs.limits(&opened.file),
         io_max: c.cx.server.io_max,
         lease: lease(c),
-        owners: owners(c, &attr).await,
+        owners: owners(c, &attr, asked).await,
         quota,
         xattrs,
         aclsupport: acl::support(opened),
@@ -126,8 +133,11 @@ async fn has_xattrs(c: &Compound<'_>, opened: &Opened) -> bool {
     !matches!(found, Err(Errno::EOPNOTSUPP))
 }
 
-/// `owner` and `owner_group`.
-pub async fn owners(c: &Compound<'_>, attr: &Attr) -> [Owner; 2] {
+/// `owner` and `owner_group`, looked up only if one of them is asked for.
+pub async fn owners(c: &Compound<'_>, attr: &Attr, asked: &Bitmap4) -> [Owner; 2] {
+    if asked.and(&OWNERS).is_empty() {
+        return [Owner::Number(attr.uid), Owner::Number(attr.gid)];
+    }
     let idmap = &c.cx.server.idmap;
     let now = exec::now();
     let both = idmap.owner_now(Who::User, attr.uid, now);

@@ -24,7 +24,7 @@ pub struct Values {
     pub attr: Attr,
     /// `fsid`: major and minor.
     pub fsid: (u64, u64),
-    /// The filehandle.
+    /// The filehandle, if asked for.
     pub fh: FileHandle,
     /// Inode number of the directory the file system is mounted on, at its root; else the file's own.
     pub mounted_on: u64,
@@ -296,13 +296,23 @@ pub fn same(fattr: &super::types::Fattr4<'_>, v: &Values) -> core::result::Resul
 /// Longest list of values that is compared, in bytes.
 const COMPARED_MAX: usize = 1 << 20;
 
+/// Attributes that can only be set cannot be asked for (RFC 8881 5.5).
+///
+/// # Errors
+/// `INVAL`.
+pub fn askable(mask: &Bitmap4) -> core::result::Result<(), Nfsstat4> {
+    if mask.has(bit::TIME_ACCESS_SET) || mask.has(bit::TIME_MODIFY_SET) {
+        Err(Nfsstat4::Inval)
+    } else {
+        Ok(())
+    }
+}
+
 /// # Errors
 /// As [`same`].
 pub fn comparable(mask: &Bitmap4, minor: u32) -> core::result::Result<(), Nfsstat4> {
-    if mask.has(bit::RDATTR_ERROR)
-        || mask.has(bit::TIME_ACCESS_SET)
-        || mask.has(bit::TIME_MODIFY_SET)
-    {
+    askable(mask)?;
+    if mask.has(bit::RDATTR_ERROR) {
         return Err(Nfsstat4::Inval);
     }
     if mask.within(&readable(minor)) {

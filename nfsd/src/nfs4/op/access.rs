@@ -3,10 +3,11 @@
 use vfs::{FileKind, Rights};
 
 use crate::cx::Reply;
+use crate::nfs3::proc::access;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::status::Nfsstat4;
 
-/// ACCESS4_* bits.
+/// ACCESS4_* bits; the first six are those of version 3.
 #[allow(missing_docs, reason = "RFC 8881 18.1 words")]
 pub mod bits {
     pub const READ: u32 = 1;
@@ -61,20 +62,11 @@ const fn meaningful(kind: FileKind) -> u32 {
     }
 }
 
-/// The bits that rights on a file of a kind give, as on Linux: changing a directory takes the right
-/// to search it, too.
+/// The bits that rights on a file of a kind give: those of version 3, and of extended attributes.
 fn granted(kind: FileKind, rights: Rights) -> u32 {
     let bit = |granted: bool, bits: u32| if granted { bits } else { 0 };
     let xattrs = bit(rights.read, XAREAD | XALIST) | bit(rights.write, XAWRITE);
-    let read = bit(rights.read, READ);
-    match kind {
-        FileKind::Directory => {
-            let change = rights.write && rights.execute;
-            let lookup = bit(rights.execute, LOOKUP);
-            xattrs | read | lookup | bit(change, MODIFY | EXTEND | DELETE)
-        }
-        _ => xattrs | read | bit(rights.write, MODIFY | EXTEND) | bit(rights.execute, EXECUTE),
-    }
+    xattrs | access::granted(kind, rights)
 }
 
 #[cfg(test)]

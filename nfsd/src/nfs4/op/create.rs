@@ -86,11 +86,6 @@ crate::xdr::xdr_struct! {
     }
 }
 
-/// Bits of a major device number on Linux.
-const MAJOR_BITS: u32 = 12;
-/// Bits of a minor device number.
-const MINOR_BITS: u32 = 20;
-
 pub(super) async fn run(
     c: &mut Compound<'_>,
     args: CreateArgs<'_>,
@@ -146,10 +141,7 @@ async fn make(
 /// # Errors
 /// `INVAL` for device numbers Linux does not have.
 fn numbers(major: u32, minor: u32) -> Result<(u32, u32), Nfsstat4> {
-    if major >> MAJOR_BITS != 0 || minor >> MINOR_BITS != 0 {
-        return Err(Nfsstat4::Inval);
-    }
-    Ok((major, minor))
+    Ok(vfs::device_numbers(major, minor)?)
 }
 
 #[cfg(test)]

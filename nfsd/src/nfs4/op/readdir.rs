@@ -36,9 +36,7 @@ pub(super) async fn run(
     args: ReaddirArgs,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    if args.attr_request.has(bit::TIME_ACCESS_SET) || args.attr_request.has(bit::TIME_MODIFY_SET) {
-        return Err(Nfsstat4::Inval);
-    }
+    attr::askable(&args.attr_request)?;
     // For entries a version 4 directory does not have (RFC 8881 18.23.3).
     if matches!(args.cookie, 1 | 2) {
         return Err(Nfsstat4::BadCookie);
@@ -152,7 +150,7 @@ async fn known(
     values: &mut Values,
 ) -> Result<(), Nfsstat4> {
     values.attr = *attr;
-    values.owners = attr::owners(c, attr).await;
+    values.owners = attr::owners(c, attr, asked).await;
     values.mounted_on = attr.fileid;
     values.fsid = (dir.file.mount.fsid_of(attr), 0);
     if asked.has(bit::FILEHANDLE) {

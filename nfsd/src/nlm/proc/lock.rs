@@ -7,7 +7,6 @@ use vfs::exec;
 use vfs::locks::Conflict;
 
 use super::target;
-use crate::conflict;
 use crate::cx::{Cx, Opened};
 use crate::nfs4::state::grace::Reclaim;
 use crate::nlm::grant;
@@ -100,7 +99,7 @@ async fn contend(
     request: &Request,
     block: bool,
 ) -> Result<NlmStat, NlmStat> {
-    let (server, file) = (&cx.server, opened.file.locks());
+    let file = opened.file.locks();
     let end = exec::now() + PATIENCE;
     for _ in 0..TRIES {
         let conflict = match host.lock(file, request, exec::now()) {
@@ -109,8 +108,7 @@ async fn contend(
         };
         match conflict {
             Conflict::Lock(holder, _) | Conflict::Share(holder) => {
-                let gone = Box::pin(conflict::expired(server, holder.client)).await;
-                if gone.map_err(|_| NlmStat::DeniedNolocks)? {
+                if target::gone(cx, holder.client).await? {
                     continue;
                 }
                 return if block {
@@ -121,9 +119,7 @@ async fn contend(
             }
             Conflict::Deleg(_) if block => return wait(cx, opened, host, request, true),
             Conflict::Deleg(held) => {
-                let left = end.saturating_duration_since(exec::now());
-                let back = conflict::returned(server, file, &held, left);
-                if !Box::pin(back).await {
+                if !target::returned(cx, file, &held, end).await {
                     return Err(NlmStat::Denied);
                 }
             }

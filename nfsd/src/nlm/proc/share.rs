@@ -7,7 +7,6 @@ use vfs::exec;
 use vfs::locks::{Access, Conflict, Deny};
 
 use super::{lock, target};
-use crate::conflict;
 use crate::cx::Cx;
 use crate::nlm::types::{FshAccess, NlmStat, ShareArgs};
 
@@ -35,21 +34,18 @@ async fn try_share(cx: &Cx, args: &ShareArgs<'_>) -> Result<(), NlmStat> {
     lock::monitor(cx, &host).await?;
     let access = Access::from_bits_truncate(share.access.wire() as u8);
     let deny = Deny::from_bits_truncate(share.mode.wire() as u8);
-    let (server, file) = (&cx.server, opened.file.locks());
+    let file = opened.file.locks();
     let end = now + PATIENCE;
     for _ in 0..TRIES {
         match host.share(file, share.oh.0, (access, deny), exec::now()) {
             Ok(()) => return Ok(()),
             Err(Conflict::Share(holder) | Conflict::Lock(holder, _)) => {
-                let gone = Box::pin(conflict::expired(server, holder.client)).await;
-                if !gone.map_err(|_| NlmStat::DeniedNolocks)? {
+                if !target::gone(cx, holder.client).await? {
                     return Err(NlmStat::Denied);
                 }
             }
             Err(Conflict::Deleg(held)) => {
-                let left = end.saturating_duration_since(exec::now());
-                let back = conflict::returned(server, file, &held, left);
-                if !Box::pin(back).await {
+                if !target::returned(cx, file, &held, end).await {
                     return Err(NlmStat::Denied);
                 }
             }

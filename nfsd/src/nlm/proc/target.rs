@@ -1,8 +1,11 @@
 //! What a request is about: file, range and owner of its arguments; and who may lock there.
 
-use vfs::FileKind;
-use vfs::locks::{Held, LockKind, Range};
+use std::time::Instant;
 
+use vfs::locks::{ClientId, DelegId, FileLocks, Held, LockKind, Range};
+use vfs::{FileKind, exec};
+
+use crate::conflict;
 use crate::cx::{Cx, Opened};
 use crate::nfs3::status::Nfsstat3;
 use crate::nlm::state::OwnerName;
@@ -24,6 +27,26 @@ pub async fn file(cx: &Cx, fh: &[u8]) -> Result<Opened, NlmStat> {
         FileKind::Regular => Ok(opened),
         _ => Err(NlmStat::Failed),
     }
+}
+
+/// Whether the client that has what is asked for is gone: one whose lease has run out makes room.
+///
+/// # Errors
+/// `DENIED_NOLOCKS` when that cannot be written yet.
+pub async fn gone(cx: &Cx, client: ClientId) -> Result<bool, NlmStat> {
+    let gone = Box::pin(conflict::expired(&cx.server, client)).await;
+    gone.map_err(|_| NlmStat::DeniedNolocks)
+}
+
+/// Asks delegations back: true if one has come by `end`.
+pub async fn returned(
+    cx: &Cx,
+    file: &FileLocks,
+    held: &[(ClientId, DelegId)],
+    end: Instant,
+) -> bool {
+    let left = end.saturating_duration_since(exec::now());
+    Box::pin(conflict::returned(&cx.server, file, held, left)).await
 }
 
 /// The range of a lock.

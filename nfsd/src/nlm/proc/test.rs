@@ -6,7 +6,6 @@ use vfs::exec;
 use vfs::locks::{Conflict, Held, Holder as Holding, LockKind, OwnerId};
 
 use super::target;
-use crate::conflict;
 use crate::cx::{Cx, Reply};
 use crate::nlm::state::{NOBODY, OwnerName};
 use crate::nlm::types::{Holder, NLM_V4, Netobj, NlmStat, TestArgs, TestRes};
@@ -81,15 +80,12 @@ async fn test(cx: &Cx, args: &TestArgs<'_>) -> Result<(), No> {
         match tested {
             Ok(()) => return Ok(()),
             Err(Conflict::Lock(holding, held)) => {
-                let gone = Box::pin(conflict::expired(server, holding.client)).await;
-                if !gone.map_err(|_| NlmStat::DeniedNolocks)? {
+                if !target::gone(cx, holding.client).await? {
                     return Err(No::Held(name_of(cx, holding), held));
                 }
             }
             Err(Conflict::Deleg(held)) => {
-                let left = end.saturating_duration_since(exec::now());
-                let back = conflict::returned(server, file, &held, left);
-                if !Box::pin(back).await {
+                if !target::returned(cx, file, &held, end).await {
                     return Err(NlmStat::DeniedNolocks.into());
                 }
             }
