@@ -197,6 +197,7 @@ mod tests {
         };
         let set = SetAttr {
             mode: Some(0o4755),
+            umask: 0,
             uid: None,
             gid: Some(7),
             size: Some(3),
