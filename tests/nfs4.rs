@@ -22,6 +22,8 @@ mod handles;
 mod kernel;
 #[path = "nfs4/names.rs"]
 mod names;
+#[path = "nfs4/new_acls.rs"]
+mod new_acls;
 #[path = "nfs4/pynfs_found.rs"]
 mod pynfs_found;
 #[path = "nfs4/recovery.rs"]

@@ -80,7 +80,7 @@ fn opened(done: &mut Results) -> (Stateid4, u32, Deleg) {
 }
 
 /// A file in the export, and its handle.
-fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
+pub(super) fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
     std::fs::write(server.export().join(name), data).expect("a file");
     let (mut client, dir) = at_export(server);
     let mut done = client.compound(0, &Ops::new().putfh(&dir).lookup(name.as_bytes()).getfh());
@@ -89,7 +89,7 @@ fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
     done.fh()
 }
 
-fn session(server: &TestServer, name: &str) -> Session {
+pub(super) fn session(server: &TestServer, name: &str) -> Session {
     Session::on(
         server.client(),
         &Terms::new(1).named(name.as_bytes()).called_back(),
@@ -117,7 +117,7 @@ fn open_results(mut done: Results) -> Result<(Stateid4, Deleg), S> {
 }
 
 #[track_caller]
-fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
+pub(super) fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
     let (_, deleg) = open_file(session, fh, access).expect("open");
     let (write, stateid) = deleg.expect("a delegation");
     assert_eq!(write, access & WRITE != 0);
@@ -125,7 +125,7 @@ fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
 }
 
 #[track_caller]
-fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
+pub(super) fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
     let ops = Ops::new().putfh(fh).op(Op4::Delegreturn, stateid);
     let mut done = session.call(&ops);
     done.ok(Op4::Putfh);
@@ -134,7 +134,7 @@ fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
 
 /// Takes the CB_RECALL of a delegation and says that it was heard.
 #[track_caller]
-fn hear_recall(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
+pub(super) fn hear_recall(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
     let callback = session.callback();
     let args: CbRecall4args<'_> = callback.args(CbOp4::Recall);
     assert_eq!((args.stateid, args.fh.0), (*stateid, fh.as_slice()));

@@ -15,7 +15,8 @@ use crate::exec;
 use crate::file::File;
 use crate::mount::c_string;
 use crate::table::FileTable;
-use crate::uring::meta_ops;
+use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops::{self, HeldPath};
 use crate::vfs::{Changed, Vfs, Wcc};
 
 /// Bytes most ACLs fit in: 63 entries.
@@ -177,29 +178,74 @@ async fn write_both(
     }
     let Some(default) = default else {
         return match access {
-            Some(access) => write(cred, file, Which::Access, access).await,
+            Some(access) => write(cred, file.path(), Which::Access, access).await,
             None => Ok(()),
         };
     };
     let Some(access) = access else {
-        return write(cred, file, Which::Default, default).await;
+        return write(cred, file.path(), Which::Default, default).await;
     };
     let old = read(file, Which::Default).await?;
-    write(cred, file, Which::Default, default).await?;
-    let result = write(cred, file, Which::Access, access).await;
+    write(cred, file.path(), Which::Default, default).await?;
+    let result = write(cred, file.path(), Which::Access, access).await;
     if result.is_err() {
         let old = old.map_or(AclChange::Remove, AclChange::Set);
         let old = old.value().unwrap_or_default();
         // The caller could write it a moment ago; now it is the server's promise.
-        if let Err(e) = write(&Cred::root(), file, Which::Default, old).await {
+        if let Err(e) = write(&Cred::root(), file.path(), Which::Default, old).await {
             tracing::error!(error = %e, "a default ACL could not be put back");
         }
     }
     result
 }
 
-async fn write(cred: &Cred, file: &File, which: Which, value: Vec<u8>) -> Result<()> {
-    meta_ops::setxattr(cred, file.path(), which.name()?, value, 0).await
+async fn write(cred: &Cred, file: &Arc<OpenFd>, which: Which, value: Vec<u8>) -> Result<()> {
+    meta_ops::setxattr(cred, file, which.name()?, value, 0).await
+}
+
+/// Gives what was just made, and nobody has seen yet, its ACLs instead of those it inherited. Only directories have a
+/// default ACL.
+///
+/// # Errors
+/// `setxattr(2)`; then it may have one of them.
+pub(crate) async fn begin_with(
+    cred: &Cred,
+    file: &Arc<OpenFd>,
+    access: &Acl,
+    default: &AclChange,
+) -> Result<()> {
+    if let Some(value) = default.value() {
+        write(cred, file, Which::Default, value).await?;
+    }
+    write(cred, file, Which::Access, acl::xattr::encode(access)).await
+}
+
+/// Whether new files in the directory get ACLs from it.
+///
+/// # Errors
+/// `getxattr(2)`.
+pub(crate) async fn inherited_from(dir: &File) -> Result<bool> {
+    if !dir.mount.acl {
+        return Ok(false);
+    }
+    // Its length is answer enough.
+    there(meta_ops::getxattr(dir.path(), Which::Default.name()?, 0).await)
+}
+
+/// As [`inherited_from`], by a plain system call, of a directory on a mount with ACLs.
+pub(crate) fn inherited_from_now(dir: &Arc<OpenFd>) -> Result<bool> {
+    let (path, name) = (HeldPath::new(dir), Which::Default.name()?);
+    let none: &mut [u8] = &mut [];
+    let len = rustix::fs::getxattr(path.as_c_str(), name.as_c_str(), none);
+    there(len.map_err(Errno::from))
+}
+
+fn there<T>(found: Result<T>) -> Result<bool> {
+    match found {
+        Ok(_) => Ok(true),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 impl FileTable {

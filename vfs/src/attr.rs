@@ -130,6 +130,9 @@ pub enum SetTime {
 pub struct SetAttr {
     /// Permission bits (0..=0o7777).
     pub mode: Option<u32>,
+    /// Permission bits (0..=0o777) of `mode` that something new gets only where its directory has a default ACL
+    /// (`umask(2)`, RFC 8275). What is there already has nothing to do with it.
+    pub umask: u32,
     /// Owner.
     pub uid: Option<u32>,
     /// Group.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags};
 
+use crate::acls;
 use crate::attr::Attr;
 use crate::cred::Cred;
 use crate::errno::{Errno, Result};
@@ -80,16 +81,21 @@ impl Vfs {
         }
     }
 
-    /// Makes a regular file that must not exist yet.
+    /// Makes a regular file that must not exist yet, with a mode under a umask where no ACL is inherited (`umask(2)`).
     pub(crate) async fn make_in_lane(
         &self,
         cred: &Cred,
         dir: &Arc<File>,
         name: &Name,
-        mode: u32,
+        (mode, umask): (u32, u32),
     ) -> (Result<(Arc<File>, Attr)>, Wcc) {
         let at = name.clone();
-        let work = move |path: &Arc<OpenFd>| make(path, &at, mode);
+        let acls = dir.mount.acls();
+        let work = move |path: &Arc<OpenFd>| {
+            let inherits = mode & umask != 0 && acls && acls::inherited_from_now(path)?;
+            let mode = if inherits { mode } else { mode & !umask };
+            make(path, &at, mode)
+        };
         let (made, wcc) = self.in_lane(cred, dir, Call::Openat, work).await;
         let adopted = made.map(|made| {
             let path = Arc::new(made.path);

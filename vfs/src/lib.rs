@@ -45,7 +45,7 @@ pub use file::{File, Pin};
 pub use lookup::Found;
 pub use mount::{Limits, Mount, StatFs};
 pub use name::Name;
-pub use namespace::{CreateHow, Created, Linked, NodeKind, Renamed, device_numbers};
+pub use namespace::{CreateHow, Created, Linked, NewAcls, NodeKind, Renamed, device_numbers};
 pub use quota::Quota;
 pub use space::{Advice, SEGMENTS_MAX, Segment, Sought, What};
 pub use stable::Stable;

@@ -1,12 +1,15 @@
 //! Changes of directories: create, mkdir, symlink, mknod, remove, rmdir, rename, link. Changes of
 //! one directory take turns, so that the attributes before and after belong to one operation.
 
+mod staged;
+
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
+use crate::acls;
 use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
 use crate::change::is_fine;
 use crate::cred::Cred;
@@ -23,6 +26,8 @@ use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
 use crate::uring::meta_ops::{self, HeldPath};
 use crate::vfs::{Changed, Vfs, Wcc};
+
+pub use staged::NewAcls;
 
 /// How CREATE treats an existing name (RFC 1813 3.3.8 `createhow3`).
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +157,15 @@ impl CreateHow {
         }
     }
 
+    fn attrs(&self) -> SetAttr {
+        match self {
+            CreateHow::Unchecked(set)
+            | CreateHow::Guarded(set)
+            | CreateHow::ExclusiveAttrs(_, set) => *set,
+            CreateHow::Exclusive(_) => SetAttr::default(),
+        }
+    }
+
     fn verifier(&self) -> Option<[u8; 8]> {
         match self {
             CreateHow::Exclusive(verifier) | CreateHow::ExclusiveAttrs(verifier, _) => {
@@ -163,14 +177,18 @@ impl CreateHow {
 
     /// The size a new file shall have; 0 is the one it has.
     fn size(&self) -> Option<u64> {
-        let set = match self {
-            CreateHow::Unchecked(set)
-            | CreateHow::Guarded(set)
-            | CreateHow::ExclusiveAttrs(_, set) => set,
-            CreateHow::Exclusive(_) => return None,
-        };
-        set.size.filter(|&size| size > 0)
+        self.attrs().size.filter(|&size| size > 0)
     }
+}
+
+/// `mode` as something new in `dir` gets it: under the umask, unless there are ACLs to inherit, which the kernel then
+/// does instead (`umask(2)`). The process has no umask. Done in the directory's turn: only a local process can take the
+/// default ACL away between this and the making.
+async fn under_umask(dir: &File, mode: u32, umask: u32) -> Result<u32> {
+    if mode & umask != 0 && !acls::inherited_from(dir).await? {
+        return Ok(mode & !umask);
+    }
+    Ok(mode)
 }
 
 /// The verifier as a pair of timestamps, for file systems without `trusted.` attributes.
@@ -195,6 +213,25 @@ pub(crate) fn reopen_as_path(open: &Arc<OpenFd>) -> Result<OpenFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path = rustix::fs::openat(CWD, held.as_c_str(), flags, Mode::empty())?;
     Ok(OpenFd::new(path))
+}
+
+/// Makes a special file.
+async fn mknodat(
+    cred: &Cred,
+    dir: &Arc<OpenFd>,
+    at: CString,
+    node: NodeKind,
+    mode: u32,
+) -> Result<()> {
+    let (kind, dev) = match node {
+        NodeKind::Fifo => (FileType::Fifo, 0),
+        NodeKind::Socket => (FileType::Socket, 0),
+        NodeKind::Char(a, b) => (FileType::CharacterDevice, rustix::fs::makedev(a, b)),
+        NodeKind::Block(a, b) => (FileType::BlockDevice, rustix::fs::makedev(a, b)),
+    };
+    let (path, mode) = (dir.clone(), Mode::from_raw_mode(mode));
+    let make = move || Ok(rustix::fs::mknodat(&*path, at.as_c_str(), kind, mode, dev)?);
+    blocking::run(cred, Call::Mknodat, make).await
 }
 
 /// Keeps an exclusive create's verifier with the file.
@@ -302,6 +339,10 @@ impl Vfs {
             // that send an owner (Solaris) do so for everybody.
             (set.uid, set.gid) = (None, None);
         }
+        if std::mem::take(&mut set.umask) != 0 {
+            // Only what the file was not made with: permissions are what umask and default ACL left.
+            set.mode = set.mode.map(|mode| mode & 0o7000 | made.1.mode & 0o777);
+        }
         if set.is_empty() {
             return Ok(made);
         }
@@ -329,7 +370,8 @@ impl Vfs {
             let made = self.create_file(cred, dir, name, how);
             return Created::of(self.in_turn(dir, made).await);
         }
-        let (mode, _) = how.initial();
+        let (mode, set) = how.initial();
+        let mode = (mode, set.umask);
         let (made, wcc) = self.make_in_lane(cred, dir, name, mode).await;
         let result = match made {
             Ok(made) => self.complete(cred, made, how).await.map(Made::now),
@@ -351,7 +393,8 @@ impl Vfs {
     ) -> Result<Made> {
         let flags = OFlags::TMPFILE | OFlags::RDWR;
         let at = Name::dot().to_c_string();
-        let (mode, _) = how.initial();
+        let (mode, set) = how.initial();
+        let mode = under_umask(dir, mode, set.umask).await?;
         let fd = match meta_ops::openat(cred, dir.path(), at, flags, mode).await {
             Ok(fd) => Arc::new(OpenFd::new_written(fd)),
             // No nameless files here: name first, verifier second.
@@ -383,7 +426,8 @@ impl Vfs {
         if name.is_special() {
             return Err(Errno::EEXIST);
         }
-        let (mode, _) = how.initial();
+        let (mode, set) = how.initial();
+        let mode = under_umask(dir, mode, set.umask).await?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
         match meta_ops::openat(cred, dir.path(), name.to_c_string(), flags, mode).await {
             Ok(fd) => {
@@ -484,7 +528,8 @@ impl Vfs {
         how: CreateHow,
     ) -> Result<(Arc<File>, Attr)> {
         let made = self.set_initial(cred, made, how).await?;
-        let CreateHow::ExclusiveAttrs(_, SetAttr { mode, .. }) = how else {
+        // Under a umask it is what it was made with.
+        let CreateHow::ExclusiveAttrs(_, SetAttr { mode, umask: 0, .. }) = how else {
             return Ok(made);
         };
         let mode = mode.filter(|mode| mode & 0o7777 != made.1.mode);
@@ -512,7 +557,8 @@ impl Vfs {
                 return Err(Errno::EEXIST);
             }
             let (mode, mut rest) = split(set, 0o755);
-            meta_ops::mkdirat(cred, dir.path().clone(), name.to_c_string(), mode & 0o1777).await?;
+            let first = under_umask(dir, mode & 0o1777, set.umask).await?;
+            meta_ops::mkdirat(cred, dir.path().clone(), name.to_c_string(), first).await?;
             let made = self.adopt_name(dir, name).await?;
             // mkdir(2) takes no setuid and setgid bits, but may inherit setgid: add to what is there.
             if mode & 0o6000 != 0 {
@@ -561,23 +607,8 @@ impl Vfs {
                 return Err(Errno::EEXIST);
             }
             let (mode, rest) = split(set, 0o644);
-            let (kind, dev) = match node {
-                NodeKind::Fifo => (FileType::Fifo, 0),
-                NodeKind::Socket => (FileType::Socket, 0),
-                NodeKind::Char(a, b) => (FileType::CharacterDevice, rustix::fs::makedev(a, b)),
-                NodeKind::Block(a, b) => (FileType::BlockDevice, rustix::fs::makedev(a, b)),
-            };
-            let (path, at) = (dir.path().clone(), name.to_c_string());
-            blocking::run(cred, Call::Mknodat, move || {
-                Ok(rustix::fs::mknodat(
-                    &*path,
-                    at.as_c_str(),
-                    kind,
-                    Mode::from_raw_mode(mode),
-                    dev,
-                )?)
-            })
-            .await?;
+            let mode = under_umask(dir, mode, set.umask).await?;
+            mknodat(cred, dir.path(), name.to_c_string(), node, mode).await?;
             let made = self.adopt_name(dir, name).await?;
             self.finish(cred, made, &rest).await
         };

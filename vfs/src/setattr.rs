@@ -37,7 +37,7 @@ fn timespec(set: SetTime) -> Timespec {
 /// # Errors
 /// `EINVAL` for what the system calls would take for something else: an id of -1 (leave it alone),
 /// nanoseconds out of range (some mean now, or never mind).
-fn sane(set: &SetAttr) -> Result<()> {
+pub(crate) fn sane(set: &SetAttr) -> Result<()> {
     let id = |id: Option<u32>| id != Some(u32::MAX);
     let time = |set: SetTime| !matches!(set, SetTime::At(t) if t.nsec >= 1_000_000_000);
     if id(set.uid) && id(set.gid) && time(set.atime) && time(set.mtime) {

@@ -127,6 +127,7 @@ pub fn set_attr(sattr: &Sattr3) -> Result<SetAttr, Nfsstat3> {
     }
     Ok(SetAttr {
         mode: sattr.mode.map(|mode| mode & 0o7777),
+        umask: 0,
         uid: sattr.uid.filter(|uid| *uid != NO_ID),
         gid: sattr.gid.filter(|gid| *gid != NO_ID),
         size: sattr.size,
@@ -196,6 +197,7 @@ mod tests {
         };
         let set = SetAttr {
             mode: Some(0o4755),
+            umask: 0,
             uid: None,
             gid: Some(7),
             size: Some(3),

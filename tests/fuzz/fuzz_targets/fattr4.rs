@@ -26,6 +26,14 @@ fn values(wanted: &Wanted<'_>) -> Vec<u8> {
     for number in wanted.mask.iter() {
         let put = match number {
             bit::ACL => enc.raw(wanted.acl.expect("in the set")),
+            bit::DACL => {
+                let flag = enc.u32(wanted.aclflag);
+                flag.and_then(|()| enc.raw(wanted.acl.expect("in the set")))
+            }
+            bit::MODE_UMASK => {
+                let mode = enc.u32(wanted.set.mode.expect("in the set"));
+                mode.and_then(|()| enc.u32(wanted.set.umask))
+            }
             bit::SIZE => enc.u64(wanted.set.size.expect("in the set")),
             bit::MODE => enc.u32(wanted.set.mode.expect("in the set")),
             bit::OWNER => enc.opaque(wanted.user.expect("in the set")),

@@ -261,7 +261,8 @@ impl Attrs {
 fn skip(number: u32, dec: &mut Dec<'_>) -> nfsd::xdr::Result<()> {
     match number {
         bit::SUPPORTED_ATTRS | bit::SUPPATTR_EXCLCREAT => dec.get::<Bitmap4>().map(|_| ()),
-        bit::ACL => {
+        bit::ACL | bit::DACL => {
+            dec.skip(if number == bit::DACL { 4 } else { 0 })?;
             for _ in 0..dec.array_len(1 << 16, 16)? {
                 dec.skip(12)?;
                 dec.opaque(1024)?;

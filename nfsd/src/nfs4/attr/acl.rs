@@ -1,23 +1,84 @@
-//! The `acl` attribute (RFC 8881 6.2.1, RFC 7530 6.2.1): coding, and reading and setting POSIX ACLs through it.
+//! The `acl` attribute (RFC 8881 6.2.1, RFC 7530 6.2.1) and `dacl` (RFC 8881 6.2.2): coding, and reading and setting
+//! POSIX ACLs through them.
+//!
+//! The entries of both are the same. A POSIX ACL does not remember what was inherited, nor that it is to be: automatic
+//! inheritance (RFC 8881 6.4.3.2) goes past all files here, and `dacl` says so ([`ACL4_PROTECTED`]).
 //!
 //! Names of users and groups go the way of `owner` and `owner_group`.
 
-use acl::map::{replace, to_nfs4};
+use acl::map::{Unsupported, from_nfs4, replace, to_nfs4};
 use acl::mode;
 use acl::nfs4::{ACLSUPPORT, Ace, Flags, MAX_ACES, Mask, Type, Who};
-use vfs::{AclChange, Attr, Cred, FileKind, SetAttr, Which};
+use vfs::{AclChange, Attr, Cred, Errno, FileKind, NewAcls, SetAttr, Which};
 
-use super::set::owner;
+use super::set::{Setting, owner, setting};
 use crate::cx::Opened;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::idmap;
 use crate::nfs4::status::Nfsstat4;
+use crate::nfs4::types::Fattr4;
 use crate::xdr::{Dec, Enc, XdrError};
 
 /// Longest name looked at.
 const WHO_MAX: usize = 1024;
 /// Bytes of the shortest `nfsace4`.
 const ACE_MIN: usize = 16;
+
+/// `aclflag4`: automatic inheritance leaves the ACL alone.
+pub const ACL4_PROTECTED: u32 = 2;
+/// All that the RFC defines: with automatic inheritance, and chosen by the server.
+const ACL4_DEFINED: u32 = 7;
+
+/// The flags of a `dacl` to be set. None at all is fine: what is stored is protected all the same.
+///
+/// # Errors
+/// `INVAL` for those without a meaning, `ATTRNOTSUPP` for those there is no place for.
+pub(super) fn aclflag(flag: u32) -> Result<u32, Nfsstat4> {
+    match flag {
+        0 | ACL4_PROTECTED => Ok(flag),
+        _ if flag & !ACL4_DEFINED != 0 => Err(Nfsstat4::Inval),
+        _ => Err(Nfsstat4::Attrnotsupp),
+    }
+}
+
+/// What is said of a list that no POSIX ACL says.
+fn unsupported(why: Unsupported) -> Nfsstat4 {
+    match why.is_invalid() {
+        true => Nfsstat4::Inval,
+        false => Nfsstat4::Attrnotsupp,
+    }
+}
+
+/// What is said of an ACL that could not be stored.
+#[must_use]
+pub fn refused(e: Errno) -> Nfsstat4 {
+    match e {
+        Errno::EOPNOTSUPP => Nfsstat4::Attrnotsupp,
+        e => e.into(),
+    }
+}
+
+/// What something new in `dir` starts with: attributes, and ACLs of its own, if they were sent.
+///
+/// # Errors
+/// As [`setting`]; `ATTRNOTSUPP` where there are no ACLs and for lists a POSIX ACL cannot say, `INVAL` for those without
+/// a meaning.
+pub async fn initial(
+    c: &Compound<'_>,
+    dir: &Opened,
+    fattr: &Fattr4<'_>,
+    kind: FileKind,
+) -> Result<(Setting, Option<NewAcls>), Nfsstat4> {
+    let (setting, aces) = setting(c, fattr).await?;
+    let Some(aces) = aces else {
+        return Ok((setting, None));
+    };
+    if support(dir) == 0 || kind == FileKind::Symlink {
+        return Err(Nfsstat4::Attrnotsupp);
+    }
+    let (access, default) = from_nfs4(&aces, kind == FileKind::Directory).map_err(unsupported)?;
+    Ok((setting, Some(NewAcls { access, default })))
+}
 
 /// `nfsace4` before its name has an id.
 struct Sent<'a> {
@@ -139,8 +200,8 @@ fn put(ace: &Ace, named: Option<&idmap::Owner>, enc: &mut Enc<'_>) -> Result<(),
     }
 }
 
-/// Sets `acl`, and then everything else: a mode comes on top of it (RFC 8881 6.4.1.3). If the rest fails, ACLs and mode
-/// are put back as they were.
+/// Sets `acl`, and everything else. The mode counts first, the list after it (RFC 8881 6.4.1.3): of the mode three bits
+/// are left. If the rest fails, ACLs and mode are put back as they were.
 ///
 /// # Errors
 /// `ATTRNOTSUPP` where there are no ACLs and for lists a POSIX ACL cannot say, `INVAL` for those without a meaning;
@@ -160,15 +221,16 @@ pub async fn set(
     let access = access.map_or_else(|| mode::to_acl(attr.mode), |acl| (*acl).clone());
     let default = vfs.get_acl(file, &attr, Which::Default).await?;
     let directory = attr.kind == FileKind::Directory;
-    let replaced = replace(aces, directory, &access, default.as_deref());
-    let (new, new_default) = replaced.map_err(|why| match why.is_invalid() {
-        true => Nfsstat4::Inval,
-        false => Nfsstat4::Attrnotsupp,
-    })?;
-    // With the mode at once: nobody sees what only the list grants.
-    let new = match rest.mode {
-        Some(mode) => mode::chmod(&new, mode),
-        None => new,
+    let moded = match rest.mode {
+        Some(mode) => mode::chmod(&access, mode),
+        None => access.clone(),
+    };
+    let replaced = replace(aces, directory, &moded, default.as_deref());
+    let (new, new_default) = replaced.map_err(unsupported)?;
+    // Not the mode before the list: nobody sees what only the mode grants.
+    let rest = SetAttr {
+        mode: rest.mode.map(|mode| mode & 0o7000 | mode::bits(&new)),
+        ..*rest
     };
     let default_of = |acl: Option<acl::Acl>| match directory {
         true => acl.map_or(AclChange::Remove, AclChange::Set),
@@ -176,21 +238,41 @@ pub async fn set(
     };
     let change = (AclChange::Set(new), default_of(new_default));
     let done = vfs.set_acl(&opened.cred, file, change.0, change.1).await;
-    done.result?;
-    if *rest == SetAttr::default() {
+    done.result.map_err(refused)?;
+    if rest == SetAttr::default() {
         return Ok(());
     }
-    let done = vfs.setattr(&opened.cred, file, rest, None).await;
+    let done = vfs.setattr(&opened.cred, file, &rest, None).await;
     if let Err(e) = done.result {
         let old = default_of(default.as_deref().cloned());
-        let root = Cred::root();
-        let undone = vfs.set_acl(&root, file, AclChange::Set(access), old).await;
-        if let Err(error) = undone.result {
+        let undone = put_back(c, opened, AclChange::Set(access), old, attr.mode);
+        if let Err(error) = undone.await {
             tracing::error!(%error, "an ACL could not be put back");
         }
         return Err(e.into());
     }
     Ok(())
+}
+
+/// ACLs and mode as they were. The caller could set them a moment ago; now it is the server's promise.
+async fn put_back(
+    c: &Compound<'_>,
+    opened: &Opened,
+    access: AclChange,
+    default: AclChange,
+    mode: u32,
+) -> vfs::Result<()> {
+    let (vfs, file, root) = (&c.cx.server.vfs, &opened.file, Cred::root());
+    vfs.set_acl(&root, file, access, default).await.result?;
+    if vfs.getattr(file).await?.mode == mode {
+        return Ok(());
+    }
+    // Setuid and setgid bits go with more than chmod(2).
+    let set = SetAttr {
+        mode: Some(mode),
+        ..SetAttr::default()
+    };
+    vfs.setattr(&root, file, &set, None).await.result
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use vfs::{Attr, Cred, Errno, FileKind, StatFs, Time, exec};
 
-use super::{Values, acl, bit};
+use super::{ACLS, Values, acl, bit};
 use crate::cx::Opened;
 use crate::fh::FileHandle;
 use crate::nfs4::cb::getattr::refresh;
@@ -71,6 +71,7 @@ pub async fn shared(c: &Compound<'_>, dir: &Opened, asked: &Bitmap4) -> Result<V
     let attr = c.cx.server.vfs.getattr(&dir.file).await?;
     let mut asked = *asked;
     asked.remove(bit::ACL);
+    asked.remove(bit::DACL);
     of_file(c, dir, attr, &asked).await
 }
 
@@ -103,9 +104,9 @@ async fn of_file(
         true => c.cx.fh(opened, &opened.file)?,
         false => FileHandle::new(),
     };
-    let acl = match asked.has(bit::ACL) {
-        true => Box::pin(acl::value(c, opened, &attr)).await?,
-        false => None,
+    let acl = match asked.and(&ACLS).is_empty() {
+        true => None,
+        false => Box::pin(acl::value(c, opened, &attr)).await?,
     };
     Ok(Values {
         minor: c.minor,

@@ -14,7 +14,7 @@ use crate::nfs4::status::Nfsstat4;
 use crate::xdr::{Enc, Encode as _, Result, XdrError};
 
 pub use collect::{collect, owners, shared};
-pub use set::{Setting, Wanted, setting, setting_with_acl, wanted};
+pub use set::{Setting, Wanted, setting, wanted};
 
 /// Whose attributes, and everything their values come from.
 pub struct Values {
@@ -44,7 +44,7 @@ pub struct Values {
     pub xattrs: bool,
     /// `aclsupport`.
     pub aclsupport: u32,
-    /// `acl` as it is sent, if asked for and there is one.
+    /// `acl` as it is sent, if it or `dacl` was asked for and there is one.
     pub acl: Option<Vec<u8>>,
 }
 
@@ -139,9 +139,11 @@ attrs! {
     53 TIME_MODIFY 0 Get |v, e| put_time(v.attr.mtime, e);
     54 TIME_MODIFY_SET 0 Set |_v, _e| Ok(());
     55 MOUNTED_ON_FILEID 0 Get |v, e| e.u64(v.mounted_on);
-    75 SUPPATTR_EXCLCREAT 1 Get |_v, e| e.put(&EXCLUSIVE_SETTABLE);
+    58 DACL 1 Both |v, e| put_dacl(v, e);
+    75 SUPPATTR_EXCLCREAT 1 Get |v, e| e.put(&settable(v.minor));
     77 CLONE_BLKSIZE 2 Get |v, e| e.u32(v.limits.clone_blksize);
     79 CHANGE_ATTR_TYPE 2 Get |_v, e| e.u32(CHANGE_TYPE_IS_TIME_METADATA);
+    81 MODE_UMASK 2 Set |_v, _e| Ok(());
     82 XATTR_SUPPORT 2 Get |v, e| e.bool(v.xattrs);
 }
 
@@ -180,13 +182,8 @@ const SETTABLE: [Bitmap4; 3] = [
     chosen(2, false, true),
 ];
 
-/// What EXCLUSIVE4_1 can set with the create (RFC 8881 5.8.1.14): the verifier has a place of its own.
-/// An ACL is only set on what is there.
-const EXCLUSIVE_SETTABLE: Bitmap4 = {
-    let mut all = SETTABLE[2];
-    all.remove(bit::ACL);
-    all
-};
+/// Those that come from a file's ACLs.
+pub const ACLS: Bitmap4 = Bitmap4::of(&[bit::ACL, bit::DACL]);
 
 fn of_minor(sets: &[Bitmap4; 3], minor: u32) -> Bitmap4 {
     sets.get(minor as usize).copied().unwrap_or(sets[2])
@@ -204,7 +201,7 @@ pub fn readable(minor: u32) -> Bitmap4 {
     of_minor(&READABLE, minor)
 }
 
-/// Attributes that can be set.
+/// Attributes that can be set, and by EXCLUSIVE4_1, too: the verifier has a place of its own (RFC 8881 5.8.1.14).
 #[must_use]
 pub fn settable(minor: u32) -> Bitmap4 {
     of_minor(&SETTABLE, minor)
@@ -219,6 +216,12 @@ fn put_fsid(v: &Values, enc: &mut Enc<'_>) -> Result<()> {
 fn put_time(time: Time, enc: &mut Enc<'_>) -> Result<()> {
     enc.i64(time.sec)?;
     enc.u32(time.nsec)
+}
+
+/// `nfsacl41`: the flags, and the entries of `acl`.
+fn put_dacl(v: &Values, enc: &mut Enc<'_>) -> Result<()> {
+    enc.u32(acl::ACL4_PROTECTED)?;
+    enc.raw(v.acl.as_deref().unwrap_or_default())
 }
 
 /// A name or a number in digits (RFC 8881 5.9).
@@ -244,6 +247,7 @@ pub fn encode(asked: &Bitmap4, v: &Values, enc: &mut Enc<'_>) -> Result<()> {
     }
     if v.acl.is_none() {
         mask.remove(bit::ACL);
+        mask.remove(bit::DACL);
     }
     if v.attr.btime.is_none() {
         mask.remove(bit::TIME_CREATE);
@@ -284,7 +288,7 @@ pub fn encode_values(mask: &Bitmap4, v: &Values, enc: &mut Enc<'_>) -> Result<()
 /// `ATTRNOTSUPP`; `INVAL` for attributes that cannot be compared.
 pub fn same(fattr: &super::types::Fattr4<'_>, v: &Values) -> core::result::Result<bool, Nfsstat4> {
     comparable(&fattr.mask, v.minor)?;
-    if fattr.mask.has(bit::ACL) && v.acl.is_none() {
+    if !fattr.mask.and(&ACLS).is_empty() && v.acl.is_none() {
         return Err(Nfsstat4::Attrnotsupp);
     }
     let mut ours = Vec::with_capacity(fattr.values.0.len() + 8);
@@ -296,22 +300,22 @@ pub fn same(fattr: &super::types::Fattr4<'_>, v: &Values) -> core::result::Resul
 /// Longest list of values that is compared, in bytes.
 const COMPARED_MAX: usize = 1 << 20;
 
-/// Attributes that can only be set cannot be asked for (RFC 8881 5.5).
+/// Attributes that can only be set cannot be asked for (RFC 8881 5.5, RFC 8275).
 ///
 /// # Errors
 /// `INVAL`.
-pub fn askable(mask: &Bitmap4) -> core::result::Result<(), Nfsstat4> {
-    if mask.has(bit::TIME_ACCESS_SET) || mask.has(bit::TIME_MODIFY_SET) {
-        Err(Nfsstat4::Inval)
-    } else {
+pub fn askable(mask: &Bitmap4, minor: u32) -> core::result::Result<(), Nfsstat4> {
+    if mask.and(&settable(minor)).within(&readable(minor)) {
         Ok(())
+    } else {
+        Err(Nfsstat4::Inval)
     }
 }
 
 /// # Errors
 /// As [`same`].
 pub fn comparable(mask: &Bitmap4, minor: u32) -> core::result::Result<(), Nfsstat4> {
-    askable(mask)?;
+    askable(mask, minor)?;
     if mask.has(bit::RDATTR_ERROR) {
         return Err(Nfsstat4::Inval);
     }

@@ -4,7 +4,7 @@ use vfs::{SetAttr, SetTime, Time};
 
 use ::acl::nfs4::Ace;
 
-use super::{acl, bit, readable, settable};
+use super::{ACLS, acl, bit, readable, settable};
 use crate::nfs4::compound::Compound;
 use crate::nfs4::idmap::{Unmapped, Who};
 use crate::nfs4::status::Nfsstat4;
@@ -29,8 +29,10 @@ pub struct Wanted<'a> {
     pub user: Option<&'a [u8]>,
     /// `owner_group`.
     pub group: Option<&'a [u8]>,
-    /// `acl`, if sent: an `nfsace4<>` that decodes.
+    /// `acl` or the entries of `dacl`, if sent: an `nfsace4<>` that decodes.
     pub acl: Option<&'a [u8]>,
+    /// Flags of `dacl` ([`acl::aclflag`]).
+    pub aclflag: u32,
     /// Which attributes they are.
     pub mask: Bitmap4,
 }
@@ -38,23 +40,11 @@ pub struct Wanted<'a> {
 /// Longest owner string looked at.
 const OWNER_MAX: usize = 1024;
 
-/// Reads the attributes to set, and finds the ids of owners.
-///
-/// # Errors
-/// As [`setting_with_acl`]; `ATTRNOTSUPP` for an ACL, which is only set on what is there.
-pub async fn setting(c: &Compound<'_>, fattr: &Fattr4<'_>) -> Result<Setting, Nfsstat4> {
-    let wanted = wanted(fattr, c.minor)?;
-    if wanted.acl.is_some() {
-        return Err(Nfsstat4::Attrnotsupp);
-    }
-    identified(c, &wanted).await
-}
-
-/// As [`setting`], and the ACL, if one was sent.
+/// Reads the attributes to set, and the ACL, if one was sent; finds the ids of owners.
 ///
 /// # Errors
 /// As [`wanted`]; `INVAL` for an empty owner, `BADOWNER` for a name nobody has, `DELAY` while that is found out.
-pub async fn setting_with_acl(
+pub async fn setting(
     c: &Compound<'_>,
     fattr: &Fattr4<'_>,
 ) -> Result<(Setting, Option<Vec<Ace>>), Nfsstat4> {
@@ -87,8 +77,9 @@ async fn identified(c: &Compound<'_>, wanted: &Wanted<'_>) -> Result<Setting, Nf
 /// Reads the attributes to set.
 ///
 /// # Errors
-/// `ATTRNOTSUPP` for an attribute this server does not have, `INVAL` for one that cannot be set and
-/// for values out of range, `BADXDR` for values that do not decode.
+/// `ATTRNOTSUPP` for an attribute this server does not have and for `acl` with `dacl` (RFC 8881 6.4.1), `INVAL` for one
+/// that cannot be set, for values out of range and for `mode` with `mode_umask` (RFC 8275), `BADXDR` for values that do
+/// not decode.
 pub fn wanted<'a>(fattr: &Fattr4<'a>, minor: u32) -> Result<Wanted<'a>, Nfsstat4> {
     let mask = fattr.mask;
     let known = settable(minor);
@@ -100,6 +91,12 @@ pub fn wanted<'a>(fattr: &Fattr4<'a>, minor: u32) -> Result<Wanted<'a>, Nfsstat4
             Nfsstat4::Attrnotsupp
         });
     }
+    if ACLS.within(&mask) {
+        return Err(Nfsstat4::Attrnotsupp);
+    }
+    if mask.has(bit::MODE) && mask.has(bit::MODE_UMASK) {
+        return Err(Nfsstat4::Inval);
+    }
     let mut wanted = Wanted {
         mask,
         ..Wanted::default()
@@ -109,6 +106,14 @@ pub fn wanted<'a>(fattr: &Fattr4<'a>, minor: u32) -> Result<Wanted<'a>, Nfsstat4
     for number in mask.iter() {
         match number {
             bit::ACL => wanted.acl = Some(acl::list(&mut dec)?),
+            bit::DACL => {
+                wanted.aclflag = acl::aclflag(dec.u32()?)?;
+                wanted.acl = Some(acl::list(&mut dec)?);
+            }
+            bit::MODE_UMASK => {
+                set.mode = Some(mode(dec.u32()?)?);
+                set.umask = dec.u32()? & 0o777;
+            }
             bit::SIZE => set.size = Some(dec.u64()?),
             bit::MODE => set.mode = Some(mode(dec.u32()?)?),
             bit::OWNER => wanted.user = Some(dec.opaque(OWNER_MAX)?),

@@ -98,6 +98,7 @@ fn every_attribute_encodes_in_every_version() {
         let mut expected = readable(minor);
         for absent in [
             bit::ACL,
+            bit::DACL,
             bit::QUOTA_AVAIL_HARD,
             bit::QUOTA_AVAIL_SOFT,
             bit::QUOTA_USED,
@@ -166,5 +167,67 @@ fn acl_is_there_if_the_file_has_one() {
     assert_eq!(encoded(&asked, &v), (asked, vec![0, 0, 0, 0, 0, 0, 0, 3]));
     assert_eq!(same(&fattr, &v), Ok(true));
     assert!(settable(0).has(bit::ACL) && !settable(2).has(bit::ACLSUPPORT));
-    assert!(!EXCLUSIVE_SETTABLE.has(bit::ACL));
+}
+
+#[test]
+fn dacl_is_acl_with_flags() {
+    let mut v = values(1);
+    let asked = Bitmap4::of(&[bit::ACL, bit::DACL]);
+    assert_eq!(encoded(&asked, &v), (Bitmap4::EMPTY, Vec::new()));
+    v.acl = Some(vec![0; 4]);
+    let both = vec![0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0];
+    assert_eq!(encoded(&asked, &v), (asked, both));
+    v.minor = 0;
+    assert_eq!(encoded(&asked, &v).0, Bitmap4::of(&[bit::ACL]));
+    assert!(!supported(1).has(59), "no AUDIT, no ALARM");
+}
+
+#[test]
+fn mode_umask_is_only_set() {
+    let mask = Bitmap4::of(&[bit::MODE_UMASK]);
+    for minor in [0, 1] {
+        assert!(!supported(minor).has(bit::MODE_UMASK));
+        assert_eq!(askable(&mask, minor), Ok(()), "unknown, so left out");
+        assert_eq!(comparable(&mask, minor), Err(Nfsstat4::Attrnotsupp));
+    }
+    assert!(supported(2).has(bit::MODE_UMASK) && settable(2).has(bit::MODE_UMASK));
+    assert_eq!(askable(&mask, 2), Err(Nfsstat4::Inval));
+    assert_eq!(comparable(&mask, 2), Err(Nfsstat4::Inval));
+}
+
+#[test]
+fn what_is_wanted_of_acl_and_umask() {
+    use crate::nfs4::types::{Attrlist4, Fattr4};
+    fn read(bits: &[u32], words: &[u32], minor: u32) -> core::result::Result<(u32, u32), Nfsstat4> {
+        let values: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        let fattr = Fattr4 {
+            mask: Bitmap4::of(bits),
+            values: Attrlist4(&values),
+        };
+        let wanted = wanted(&fattr, minor)?;
+        assert_eq!(wanted.acl.is_some(), bits[0] < 60);
+        Ok((wanted.set.mode.unwrap_or_default(), wanted.set.umask))
+    }
+    use Nfsstat4::{Attrnotsupp, Badxdr, Inval};
+    let umask = [bit::MODE_UMASK];
+    assert_eq!(read(&umask, &[0o1666, 0o7022], 2), Ok((0o1666, 0o022)));
+    assert_eq!(read(&umask, &[0o10_666, 0], 2), Err(Inval));
+    assert_eq!(read(&umask, &[0o666], 2), Err(Badxdr));
+    assert_eq!(read(&umask, &[0o666, 0], 1), Err(Attrnotsupp));
+    let both = [bit::MODE, bit::MODE_UMASK];
+    assert_eq!(read(&both, &[0o666, 0o666, 0], 2), Err(Inval));
+    for (flag, answer) in [
+        (0, Ok((0, 0))),
+        (2, Ok((0, 0))),
+        (1, Err(Attrnotsupp)),
+        (4, Err(Attrnotsupp)),
+        (8, Err(Inval)),
+    ] {
+        assert_eq!(read(&[bit::DACL], &[flag, 0], 1), answer, "{flag}");
+    }
+    assert_eq!(read(&[bit::DACL], &[0, 0], 0), Err(Attrnotsupp));
+    assert_eq!(
+        read(&[bit::ACL, bit::DACL], &[0, 0, 0], 1),
+        Err(Attrnotsupp)
+    );
 }

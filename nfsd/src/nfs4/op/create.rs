@@ -1,6 +1,6 @@
 //! CREATE: anything but a regular file (RFC 8881 18.4, RFC 7530 16.4).
 
-use vfs::{Created, NodeKind, SetAttr};
+use vfs::{Created, FileKind, NewAcls, NodeKind, SetAttr};
 
 use crate::cx::{Opened, Reply};
 use crate::nfs4::attr;
@@ -22,6 +22,21 @@ pub enum Createtype4<'a> {
     Directory,
     /// Any other: `BADTYPE`.
     Other(u32),
+}
+
+impl Createtype4<'_> {
+    /// The kind of file, if CREATE makes such.
+    fn kind(&self) -> Option<FileKind> {
+        Some(match self {
+            Self::Symlink(_) => FileKind::Symlink,
+            Self::Block(..) => FileKind::Block,
+            Self::Char(..) => FileKind::Char,
+            Self::Socket => FileKind::Socket,
+            Self::Fifo => FileKind::Fifo,
+            Self::Directory => FileKind::Directory,
+            Self::Other(_) => return None,
+        })
+    }
 }
 
 impl<'a> Decode<'a> for Createtype4<'a> {
@@ -94,11 +109,21 @@ pub(super) async fn run(
     let dir = c.dir()?;
     let name = name(args.objname)?;
     dir.writable()?;
-    let setting = attr::setting(c, &args.createattrs).await?;
-    let created = make(c, dir, &name, &args.objtype, &setting.set).await?;
-    let (file, _) = created.result?;
+    let kind = args.objtype.kind().ok_or(Nfsstat4::Badtype)?;
+    let (setting, acls) = attr::acl::initial(c, dir, &args.createattrs, kind).await?;
+    let created = match &acls {
+        None => make(c, dir, &name, &args.objtype, &setting.set).await?,
+        Some(acls) => {
+            let with = make_with(c, dir, &name, &args.objtype, &setting.set, acls);
+            Box::pin(with).await?
+        }
+    };
+    let (file, _) = match acls {
+        None => created.result?,
+        Some(_) => created.result.map_err(attr::acl::refused)?,
+    };
     match file.kind() {
-        vfs::FileKind::Directory => settle(c, dir, &[&dir.file, &file]).await?,
+        FileKind::Directory => settle(c, dir, &[&dir.file, &file]).await?,
         // The rest cannot be opened for fsync(2), their directory can.
         _ => settle(c, dir, &[&dir.file]).await?,
     }
@@ -117,12 +142,37 @@ async fn make(
     set: &SetAttr,
 ) -> Result<Created, Nfsstat4> {
     let (vfs, cred) = (&c.cx.server.vfs, &dir.cred);
-    let node = match what {
-        Createtype4::Directory => return Ok(vfs.mkdir(cred, &dir.file, name, set).await),
+    Ok(match what {
+        Createtype4::Directory => vfs.mkdir(cred, &dir.file, name, set).await,
         Createtype4::Symlink(target) if target.0.is_empty() => return Err(Nfsstat4::Inval),
-        Createtype4::Symlink(target) => {
-            return Ok(vfs.symlink(cred, &dir.file, name, target.0, set).await);
+        Createtype4::Symlink(target) => vfs.symlink(cred, &dir.file, name, target.0, set).await,
+        _ => vfs.mknod(cred, &dir.file, name, node(what)?, set).await,
+    })
+}
+
+/// As [`make`], with ACLs, which symbolic links do not have.
+async fn make_with(
+    c: &Compound<'_>,
+    dir: &Opened,
+    name: &vfs::Name,
+    what: &Createtype4<'_>,
+    set: &SetAttr,
+    acls: &NewAcls,
+) -> Result<Created, Nfsstat4> {
+    let (vfs, cred, dir) = (&c.cx.server.vfs, &dir.cred, &dir.file);
+    Ok(match what {
+        Createtype4::Directory => vfs.mkdir_with_acls(cred, dir, name, set, acls).await,
+        _ => {
+            let made = vfs.mknod_with_acls(cred, dir, name, node(what)?, set, acls);
+            made.await
         }
+    })
+}
+
+/// # Errors
+/// `BADTYPE` for what is no special file; `INVAL` for device numbers Linux does not have.
+fn node(what: &Createtype4<'_>) -> Result<NodeKind, Nfsstat4> {
+    Ok(match what {
         Createtype4::Fifo => NodeKind::Fifo,
         Createtype4::Socket => NodeKind::Socket,
         Createtype4::Char(major, minor) => {
@@ -133,9 +183,8 @@ async fn make(
             let (major, minor) = numbers(*major, *minor)?;
             NodeKind::Block(major, minor)
         }
-        Createtype4::Other(_) => return Err(Nfsstat4::Badtype),
-    };
-    Ok(vfs.mknod(cred, &dir.file, name, node, set).await)
+        _ => return Err(Nfsstat4::Badtype),
+    })
 }
 
 /// # Errors

@@ -11,7 +11,7 @@ pub(super) async fn run(
     asked: Bitmap4,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    attr::askable(&asked)?;
+    attr::askable(&asked, c.minor)?;
     let values = attr::collect(c, c.place()?, &asked).await?;
     attr::encode(&asked, &values, &mut out.enc())?;
     Ok(())

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use vfs::locks::{Access, DelegKind, Deny};
-use vfs::{CreateHow, File, FileKind, SetAttr};
+use vfs::{CreateHow, File, FileKind, NewAcls, SetAttr};
 
 use crate::cx::{Opened, Reply};
 use crate::nfs4::attr::{self, Setting, bit};
@@ -356,10 +356,19 @@ async fn make(
     let dir = c.dir()?;
     let name = name(component)?;
     dir.writable()?;
-    let (setting, how) = plan(c, how).await?;
+    let Plan { setting, how, acls } = plan(c, dir, how).await?;
     let vfs = &c.cx.server.vfs;
-    let created = vfs.create(&dir.cred, &dir.file, &name, how).await;
-    let (file, _) = created.result?;
+    let created = match &acls {
+        None => vfs.create(&dir.cred, &dir.file, &name, how).await,
+        Some(acls) => {
+            let with = vfs.create_with_acls(&dir.cred, &dir.file, &name, how, acls);
+            Box::pin(with).await
+        }
+    };
+    let (file, _) = match acls {
+        None => created.result?,
+        Some(_) => created.result.map_err(attr::acl::refused)?,
+    };
     if created.fresh {
         let files: [&Arc<File>; 2] = [&dir.file, &file];
         settle(c, dir, &files).await?;
@@ -383,31 +392,39 @@ async fn make(
 }
 
 /// What the VFS is asked to do, and which attributes that sets.
-async fn plan(c: &Compound<'_>, how: &Createhow4<'_>) -> Result<(Setting, CreateHow), Nfsstat4> {
-    let sizeless = |set: SetAttr| SetAttr { size: None, ..set };
-    Ok(match how {
-        Createhow4::Unchecked(attrs) => {
-            let setting = attr::setting(c, attrs).await?;
-            let how = CreateHow::Unchecked(sizeless(setting.set));
-            (setting, how)
-        }
-        Createhow4::Guarded(attrs) => {
-            let setting = attr::setting(c, attrs).await?;
-            (setting, CreateHow::Guarded(sizeless(setting.set)))
-        }
+struct Plan {
+    setting: Setting,
+    how: CreateHow,
+    acls: Option<NewAcls>,
+}
+
+async fn plan(c: &Compound<'_>, dir: &Opened, how: &Createhow4<'_>) -> Result<Plan, Nfsstat4> {
+    let attrs = match how {
+        Createhow4::Unchecked(attrs)
+        | Createhow4::Guarded(attrs)
+        | Createhow4::Exclusive41(_, attrs) => attrs,
         Createhow4::Exclusive(verifier) => {
             // They may hold the verifier: the client sets them again (RFC 8881 18.16.3).
             let mask = Bitmap4::of(&[bit::TIME_ACCESS, bit::TIME_MODIFY]);
-            let setting = Setting {
-                mask,
-                ..Setting::default()
-            };
-            (setting, CreateHow::Exclusive(*verifier))
+            return Ok(Plan {
+                setting: Setting {
+                    mask,
+                    ..Setting::default()
+                },
+                how: CreateHow::Exclusive(*verifier),
+                acls: None,
+            });
         }
-        Createhow4::Exclusive41(verifier, attrs) => {
-            let setting = attr::setting(c, attrs).await?;
-            let how = CreateHow::ExclusiveAttrs(*verifier, sizeless(setting.set));
-            (setting, how)
-        }
-    })
+    };
+    let (setting, acls) = attr::acl::initial(c, dir, attrs, FileKind::Regular).await?;
+    let set = SetAttr {
+        size: None,
+        ..setting.set
+    };
+    let how = match how {
+        Createhow4::Exclusive41(verifier, _) => CreateHow::ExclusiveAttrs(*verifier, set),
+        Createhow4::Guarded(_) => CreateHow::Guarded(set),
+        _ => CreateHow::Unchecked(set),
+    };
+    Ok(Plan { setting, how, acls })
 }

@@ -36,7 +36,7 @@ pub(super) async fn run(
     args: ReaddirArgs,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    attr::askable(&args.attr_request)?;
+    attr::askable(&args.attr_request, c.minor)?;
     // For entries a version 4 directory does not have (RFC 8881 18.23.3).
     if matches!(args.cookie, 1 | 2) {
         return Err(Nfsstat4::BadCookie);
@@ -99,7 +99,7 @@ async fn put_entry(
 ) -> Result<bool, Nfsstat4> {
     // ACLs are read of files that are looked up.
     if let Some((handle, attr)) = &entry.node
-        && !asked.has(bit::ACL)
+        && asked.and(&attr::ACLS).is_empty()
         && (attr.kind != vfs::FileKind::Directory
             || c.plain(dir.export, dir.file.mount.fsid, handle))
     {

@@ -34,7 +34,11 @@ pub(super) async fn run(
 async fn set(c: &Compound<'_>, args: &SetattrArgs<'_>) -> Result<Setting, Nfsstat4> {
     let object = c.file()?;
     object.writable()?;
-    let (setting, acl) = attr::setting_with_acl(c, &args.obj_attributes).await?;
+    let (setting, acl) = attr::setting(c, &args.obj_attributes).await?;
+    // A umask is for what is being made (RFC 8275).
+    if setting.mask.has(bit::MODE_UMASK) {
+        return Err(Nfsstat4::Inval);
+    }
     let vfs = &c.cx.server.vfs;
     if setting.mask.has(bit::SIZE) {
         match object.file.kind() {
