@@ -43,14 +43,20 @@ impl Host {
     /// Introduces itself as `name`, and says no more.
     #[track_caller]
     pub(super) fn new(server: &TestServer, minor: u32, name: &str) -> Host {
-        let mut link = match minor {
+        Host::by(server, name, &Terms::new(minor))
+    }
+
+    /// The same, on these terms.
+    #[track_caller]
+    pub(super) fn by(server: &TestServer, name: &str, terms: &Terms) -> Host {
+        let mut link = match terms.minor {
             0 => old(server.client(), name),
             _ => {
                 let terms = Terms {
                     owner: name.as_bytes().to_vec(),
                     verifier: [7; 8],
                     reclaim_complete: false,
-                    ..Terms::new(minor)
+                    ..terms.clone()
                 };
                 Link::New(Box::new(Session::on(server.client(), &terms)))
             }

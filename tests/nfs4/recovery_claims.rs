@@ -3,12 +3,14 @@
 //! may come (RFC 8881 8.4.2, 10.2.1, RFC 7530 9.6.2).
 
 use nfsd::nfs4::Op4;
+use nfsd::nfs4::cb::wire::{CbOp4, CbRecall4args};
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use nfsd::nlm::types::NlmStat;
 use tests::client::encode;
 use tests::client::nfs4::{Ops, Raw};
 use tests::client::nlm::Host as NlmHost;
+use tests::client::session::Terms;
 use tests::daemon::{Setup, TestServer};
 
 use super::recovery::{BOTH, Host, Link, Open, hasty};
@@ -222,10 +224,12 @@ fn delegations_come_back_and_are_turned_into_opens() {
         let mut a = Host::ready(&server, minor, "a");
         let file = a.open("file").expect("made").fh;
         restart(&mut server, true);
-        let mut a = Host::new(&server, minor, "a");
+        let mut a = Host::by(&server, "a", &Terms::new(minor).called_back());
         let shares = (if kind == FOR_WRITING { BOTH } else { READ }, 0);
         let open = a.reclaim_as(&file, shares, kind).expect("held before");
-        let (deleg, _) = open.deleg.expect("delegated before");
+        let (deleg, at_once) = open.deleg.expect("delegated before");
+        // A session can be called back from its beginning on.
+        assert_eq!(at_once, minor == 0, "to be returned at once");
         assert_eq!(a.read(&file, &deleg), S::Ok, "4.{minor} {kind}");
         // Not while others may have something to reclaim.
         let root = a.root.clone();
@@ -241,6 +245,12 @@ fn delegations_come_back_and_are_turned_into_opens() {
             open_shared(&mut b, "file", (WRITE, 0)).err(),
             Some(S::Delay)
         );
+        if let Link::New(session) = &mut a.link {
+            let recall = session.callback();
+            let args: CbRecall4args<'_> = recall.args(CbOp4::Recall);
+            assert_eq!((args.stateid, args.fh.0), (deleg, file.as_slice()));
+            session.answer(&recall, S::Ok, &());
+        }
         let mut under = a.open_by(&root, shares, &by_name).expect("delegated");
         let mut locks = Locks::new(&mut under, b"process");
         assert_eq!(locks.lock(&mut a, kind, (0, 10), false), S::Ok);
