@@ -28,8 +28,12 @@ mod new_acls;
 mod pynfs_found;
 #[path = "nfs4/recovery.rs"]
 mod recovery;
+#[path = "nfs4/recovery_claims.rs"]
+mod recovery_claims;
 #[path = "nfs4/recovery_store.rs"]
 mod recovery_store;
+#[path = "nfs4/recovery_twice.rs"]
+mod recovery_twice;
 #[path = "nfs4/scale.rs"]
 mod scale;
 #[path = "nfs4/sessions.rs"]

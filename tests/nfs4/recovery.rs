@@ -11,20 +11,20 @@ use tests::client::session::{Session, Terms};
 use tests::client::{Client, Fh, encode};
 use tests::daemon::{Setup, TestServer};
 
-const BOTH: u32 = 3;
+pub(super) const BOTH: u32 = 3;
 const PERSIST: u32 = 1;
 const RESTART_RECLAIM_NEEDED: u32 = 0x100;
 /// For what comes by itself; the grace period of the tests that must not wait for its end is longer.
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 
 /// A client that can come again after a restart of the server.
 pub(super) struct Host {
-    link: Link,
+    pub(super) link: Link,
     pub(super) root: Fh,
     owners: u32,
 }
 
-enum Link {
+pub(super) enum Link {
     Old(Client, u64),
     New(Box<Session>),
 }
@@ -34,21 +34,29 @@ pub(super) struct Open {
     pub(super) fh: Fh,
     pub(super) stateid: Stateid4,
     /// Next of its owner (4.0).
-    seqid: u32,
+    pub(super) seqid: u32,
+    /// A delegation, and whether it is to be returned at once.
+    pub(super) deleg: Option<(Stateid4, bool)>,
 }
 
 impl Host {
     /// Introduces itself as `name`, and says no more.
     #[track_caller]
     pub(super) fn new(server: &TestServer, minor: u32, name: &str) -> Host {
-        let mut link = match minor {
+        Host::by(server, name, &Terms::new(minor))
+    }
+
+    /// The same, on these terms.
+    #[track_caller]
+    pub(super) fn by(server: &TestServer, name: &str, terms: &Terms) -> Host {
+        let mut link = match terms.minor {
             0 => old(server.client(), name),
             _ => {
                 let terms = Terms {
                     owner: name.as_bytes().to_vec(),
                     verifier: [7; 8],
                     reclaim_complete: false,
-                    ..Terms::new(minor)
+                    ..terms.clone()
                 };
                 Link::New(Box::new(Session::on(server.client(), &terms)))
             }
@@ -88,7 +96,7 @@ impl Host {
     }
 
     #[track_caller]
-    fn at(&mut self, fh: &[u8], ops: Ops) -> Results {
+    pub(super) fn at(&mut self, fh: &[u8], ops: Ops) -> Results {
         let mut done = self.link.call(&Ops::new().putfh(fh).then(&ops));
         done.ok(Op4::Putfh);
         done
@@ -103,21 +111,38 @@ impl Host {
         how.extend(encode(&0_u32));
         how.extend(encode(&Component4(name.as_bytes())));
         let root = self.root.clone();
-        self.open_by(&root, &how)
+        self.open_by(&root, (BOTH, 0), &how)
     }
 
     /// Opens a file as before the restart (CLAIM_PREVIOUS).
     #[track_caller]
     pub(super) fn reclaim(&mut self, fh: &[u8]) -> Result<Open, S> {
-        let how: Vec<u8> = [0_u32, 1, 0].iter().flat_map(encode).collect();
-        self.open_by(fh, &how)
+        self.reclaim_as(fh, (BOTH, 0), 0)
     }
 
+    /// The same with what was shared and denied, and with what was delegated (1 for reading, 2 for writing).
     #[track_caller]
-    fn open_by(&mut self, fh: &[u8], how: &[u8]) -> Result<Open, S> {
+    pub(super) fn reclaim_as(
+        &mut self,
+        fh: &[u8],
+        shares: (u32, u32),
+        deleg: u32,
+    ) -> Result<Open, S> {
+        let how: Vec<u8> = [0, 1, deleg].iter().flat_map(encode).collect();
+        self.open_by(fh, shares, &how)
+    }
+
+    /// OPEN in a directory or of a file: how to create and the claim are given.
+    #[track_caller]
+    pub(super) fn open_by(
+        &mut self,
+        fh: &[u8],
+        (access, deny): (u32, u32),
+        how: &[u8],
+    ) -> Result<Open, S> {
         self.owners += 1;
         let (seqid, owner) = (1_u32, format!("owner {}", self.owners));
-        let mut args: Vec<u8> = [seqid, BOTH, 0].iter().flat_map(encode).collect();
+        let mut args: Vec<u8> = [seqid, access, deny].iter().flat_map(encode).collect();
         let owner = OwnerName4(owner.as_bytes());
         let clientid = self.link.clientid();
         args.extend(encode(&StateOwner4 { clientid, owner }));
@@ -130,11 +155,12 @@ impl Host {
         done.more::<ChangeInfo4>();
         let rflags: u32 = done.more();
         done.more::<Bitmap4>();
-        assert_eq!(done.more::<u32>(), 0, "no delegation");
+        let deleg = delegation(&mut done);
         let mut open = Open {
             fh: done.fh(),
             stateid,
             seqid: seqid + 1,
+            deleg,
         };
         if rflags & 2 != 0 {
             let mut confirm = encode(&stateid);
@@ -175,7 +201,7 @@ impl Host {
     }
 
     #[track_caller]
-    fn read(&mut self, fh: &[u8], stateid: &Stateid4) -> S {
+    pub(super) fn read(&mut self, fh: &[u8], stateid: &Stateid4) -> S {
         let mut args = encode(stateid);
         args.extend(encode(&0_u64));
         args.extend(encode(&1_u32));
@@ -184,17 +210,19 @@ impl Host {
 
     /// Renews the lease: what fails does not in 4.0.
     #[track_caller]
-    fn renew(&mut self) {
+    pub(super) fn renew(&mut self) {
         let renew = match &self.link {
             Link::Old(_, clientid) => Ops::new().op(Op4::Renew, clientid),
             Link::New(_) => Ops::new(),
         };
-        assert_eq!(self.link.call(&renew).status, S::Ok);
+        let status = self.link.call(&renew).status;
+        // Who has a delegation and cannot be called is told (RFC 7530 16.28.4).
+        assert!(matches!(status, S::Ok | S::CbPathDown), "{status}");
     }
 
     /// Opens a file once grace is over; the leases of `others` do not run out meanwhile.
     #[track_caller]
-    fn open_in_time(&mut self, name: &str, others: &mut [&mut Host]) -> Open {
+    pub(super) fn open_in_time(&mut self, name: &str, others: &mut [&mut Host]) -> Open {
         let end = Instant::now() + LONG;
         loop {
             match self.open(name) {
@@ -218,12 +246,31 @@ impl Link {
         }
     }
 
-    fn clientid(&self) -> u64 {
+    pub(super) fn clientid(&self) -> u64 {
         match self {
             Link::Old(_, clientid) => *clientid,
             Link::New(session) => session.clientid,
         }
     }
+}
+
+/// `open_delegation4`.
+#[track_caller]
+fn delegation(done: &mut Results) -> Option<(Stateid4, bool)> {
+    let kind: u32 = done.more();
+    if kind == 0 {
+        return None;
+    }
+    let deleg = (done.more(), done.more());
+    if kind == 2 {
+        assert_eq!(done.more::<u32>(), 1, "a size");
+        done.more::<u64>();
+    }
+    for _ in 0..3 {
+        done.more::<u32>();
+    }
+    done.more::<Tag4<'_>>();
+    Some(deleg)
 }
 
 #[track_caller]
@@ -233,14 +280,14 @@ fn old(mut client: Client, name: &str) -> Link {
 }
 
 /// One whose grace ends soon by itself, and whose clients can be expired soon.
-fn hasty() -> TestServer {
+pub(super) fn hasty() -> TestServer {
     let setup = Setup::default();
     setup
         .args(&["--lease-time", "3s", "--grace-time", "3s"])
         .start()
 }
 
-fn refused<T>(result: Result<T, S>) -> bool {
+pub(super) fn refused<T>(result: Result<T, S>) -> bool {
     matches!(result.err(), Some(S::NoGrace | S::ReclaimBad))
 }
 
@@ -306,20 +353,9 @@ fn open_reclaims_a_delegation_without_a_way_back() {
     server.start_again();
     let mut a = Host::new(&server, 1, "a");
     for kind in [1_u32, 2] {
-        let mut args: Vec<u8> = [1_u32, BOTH, 0].iter().flat_map(encode).collect();
-        let name = format!("holder {kind}");
-        let clientid = a.link.clientid();
-        let owner = OwnerName4(name.as_bytes());
-        args.extend(encode(&StateOwner4 { clientid, owner }));
-        args.extend([0_u32, 1, kind].iter().flat_map(encode));
-        let mut done = a.at(&file.fh, Ops::new().op(Op4::Open, &Raw(&args)));
-        done.body::<Stateid4>(Op4::Open);
-        done.more::<ChangeInfo4>();
-        done.more::<u32>();
-        done.more::<Bitmap4>();
-        assert_eq!(done.more::<u32>(), kind, "the delegation");
-        let deleg: Stateid4 = done.more();
-        assert!(done.more::<bool>(), "to be returned at once");
+        let again = a.reclaim_as(&file.fh, (BOTH, 0), kind).expect("held");
+        let (deleg, at_once) = again.deleg.expect("the delegation");
+        assert!(at_once, "to be returned at once");
         let back = a.at(&file.fh, Ops::new().op(Op4::Delegreturn, &deleg));
         assert_eq!(back.status, S::Ok);
     }
@@ -428,6 +464,7 @@ fn what_was_not_reclaimed_in_time_is_never_reclaimed() {
     for (minor, between) in [
         (0, Nothing),
         (0, Introduces),
+        (0, ReclaimsPart),
         (1, Nothing),
         (1, Introduces),
         (1, ReclaimsPart),

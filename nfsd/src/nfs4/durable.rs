@@ -19,7 +19,10 @@ pub(super) fn key(client: &Client) -> Option<ClientKey> {
 
 fn record(client: &Client) -> ClientRecord {
     let principal = client.principal.to_string();
-    ClientRecord::new(client.verifier, &principal, Some(client.address))
+    ClientRecord {
+        may_reclaim: !client.is_tainted(),
+        ..ClientRecord::new(client.verifier, &principal, Some(client.address))
+    }
 }
 
 /// The store is behind, or its disk is full: the client asks again.
@@ -79,6 +82,25 @@ pub async fn begins(server: &Shared, client: &Client) -> Result<(), Nfsstat4> {
     put(server, client, record(client)).await
 }
 
+/// A 4.0 client does something else than reclaim, so it has reclaimed all it wants (RFC 7530 9.6.3.4.2).
+/// If that comes after the end of grace, which had to take it for one that was cut off in the middle, it
+/// is trusted again. Does not wait: at worst it may not reclaim.
+pub fn goes_on(server: &Arc<Shared>, client: &Arc<Client>) {
+    if client.has_sessions() || client.is_durable() {
+        return;
+    }
+    if server.grace.in_grace() {
+        if let Some(key) = key(client) {
+            server.grace.goes_on(&key);
+        }
+    } else if !client.is_recording() && client.lock().has_state() {
+        let (server, client) = (server.clone(), client.clone());
+        exec::spawn(async move {
+            let _ = put(&server, &client, record(&client)).await;
+        });
+    }
+}
+
 /// Somebody got something. If a client was expired, it may have been its: returns once that client
 /// cannot reclaim it, whenever the server stops (first edge condition of RFC 8881 8.4.3).
 ///
@@ -113,6 +135,8 @@ async fn settle(server: &Shared) -> Result<(), Nfsstat4> {
 /// # Errors
 /// `DELAY` when that cannot be written.
 pub async fn revoked(server: &Shared, client: &Client) -> Result<(), Nfsstat4> {
+    // First, so that no record on its way later says otherwise.
+    client.taint(true);
     if let Some(key) = key(client) {
         server.recovery.revoke(key).await.map_err(later)?;
     }
@@ -121,6 +145,7 @@ pub async fn revoked(server: &Shared, client: &Client) -> Result<(), Nfsstat4> {
 
 /// The client has seen what was revoked: it may reclaim again. Does not wait: at worst it may not.
 pub fn seen(server: &Arc<Shared>, client: &Arc<Client>) {
+    client.taint(false);
     // Before, grace may have ended without all it had.
     if client.reclaim_is_complete() {
         let (server, client) = (server.clone(), client.clone());

@@ -56,9 +56,10 @@ impl Compound<'_> {
     ///
     /// # Errors
     /// `GRACE`.
-    pub fn may_begin(&self, client: &Client) -> Result<(), Nfsstat4> {
+    pub fn may_begin(&self, client: &Arc<Client>) -> Result<(), Nfsstat4> {
         // Nor before a client of 4.1 has said that there is nothing it wants back (RFC 8881 18.51.3).
         let reclaims = client.has_sessions() && !client.reclaim_is_complete();
+        durable::goes_on(&self.cx.server, client);
         if self.in_grace() || reclaims {
             Err(Nfsstat4::Grace)
         } else {
@@ -260,6 +261,7 @@ fn held_grant(
         return Err(Nfsstat4::Openmode);
     }
     renew(c, &target.client);
+    durable::goes_on(&c.cx.server, &target.client);
     Ok(Grant {
         // A delegation stands for opens the server has not seen, and a stateid is no secret that would
         // let another user do what the opener may.

@@ -4,6 +4,7 @@ use vfs::exec;
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
+use crate::nfs4::durable;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Clientid4;
 
@@ -16,7 +17,10 @@ pub(super) async fn run(
     _out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let principal = c.principal();
-    c.cx.server
-        .state
-        .renew_clientid(clientid, principal, exec::now())
+    let state = &c.cx.server.state;
+    let renewed = state.renew_clientid(clientid, principal, exec::now());
+    if let Ok(()) | Err(Nfsstat4::CbPathDown) = renewed {
+        durable::goes_on(&c.cx.server, &state.client_40(clientid)?);
+    }
+    renewed
 }

@@ -77,7 +77,14 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> (RecoveryStore, Previous) {
-    RecoveryStore::open(path, LEASE).expect("opens")
+    let end = Instant::now() + LEASE;
+    loop {
+        match RecoveryStore::open(path, LEASE) {
+            // A program another test is about to run has the file of a store that was just closed, until it runs.
+            Err(StartError::InUse { .. }) if Instant::now() < end => std::thread::yield_now(),
+            opened => return opened.expect("opens"),
+        }
+    }
 }
 
 /// As [`RecoveryStore::open`], with what can be made to go wrong.

@@ -111,6 +111,7 @@ pub struct Client {
     pub address: IpAddr,
     pub(super) confirmed: AtomicBool,
     durable: AtomicBool,
+    tainted: AtomicBool,
     pub(super) recording: AtomicU32,
     reclaimed: AtomicBool,
     status: AtomicU32,
@@ -160,6 +161,7 @@ impl Client {
             address: who.address,
             confirmed: AtomicBool::new(false),
             durable: AtomicBool::new(false),
+            tainted: AtomicBool::new(false),
             recording: AtomicU32::new(0),
             reclaimed: AtomicBool::new(false),
             status: AtomicU32::new(0),
@@ -203,6 +205,24 @@ impl Client {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Its record is on its way to stable storage.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Acquire) > 0
+    }
+
+    /// Some of its state was, or is about to be, revoked, and it has not seen that: it may not reclaim after a
+    /// restart.
+    #[must_use]
+    pub fn is_tainted(&self) -> bool {
+        self.tainted.load(Ordering::Acquire)
+    }
+
+    /// Begins and ends that.
+    pub fn taint(&self, tainted: bool) {
+        self.tainted.store(tainted, Ordering::Release);
     }
 
     /// What [`super::State::recording`] began is over; `stable` if the record is in stable storage now.

@@ -64,6 +64,8 @@ struct Known {
     may_reclaim: bool,
     /// Has reclaimed something.
     reclaimed: bool,
+    /// Has done something else since then.
+    went_on: bool,
     /// Has sent RECLAIM_COMPLETE.
     complete: bool,
 }
@@ -112,6 +114,7 @@ impl Grace {
                     principal: record.principal.clone(),
                     may_reclaim: record.may_reclaim,
                     reclaimed: false,
+                    went_on: false,
                     complete: false,
                 };
                 (key.clone(), known)
@@ -179,7 +182,7 @@ impl Grace {
         if !waiting || !known.awaited() {
             return Err(Refused::NoGrace);
         }
-        known.reclaimed = true;
+        (known.reclaimed, known.went_on) = (true, false);
         inner.last_reclaim = Some(now);
         // Under the mutex, so that `step` sees it or this sees the phase `step` left.
         self.under_way.fetch_add(1, Ordering::AcqRel);
@@ -214,6 +217,13 @@ impl Grace {
         known.complete = true;
         inner.awaited -= usize::from(counts);
         counts && inner.awaited == 0 && !inner.hosts
+    }
+
+    /// A 4.0 client does something else than reclaim. Nothing else says that it has reclaimed all it wants.
+    pub fn goes_on(&self, client: &ClientKey) {
+        if let Some(known) = self.inner().known.get_mut(client) {
+            known.went_on = known.reclaimed;
+        }
     }
 
     /// The client is gone (DESTROY_CLIENTID, lease expired, administrator): it may not reclaim, and grace does not wait
@@ -272,11 +282,9 @@ impl Grace {
             match key.class() {
                 _ if known.complete => {}
                 _ if !known.reclaimed => ending.drop.push(key.clone()),
+                Class::V40 if known.went_on => {}
                 // It may have more to reclaim, which others can get from now on.
-                Class::V41 => ending.distrust.push(key.clone()),
-                // 4.0 has no way to say that it has reclaimed all; who goes silent in the middle loses its lease, and
-                // with it the right to reclaim.
-                Class::V40 => {}
+                Class::V40 | Class::V41 => ending.distrust.push(key.clone()),
             }
         }
         ending.drop.sort_unstable();

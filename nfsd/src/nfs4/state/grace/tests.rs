@@ -141,11 +141,19 @@ fn a_client_that_is_gone_is_not_waited_for() {
 
 #[test]
 fn version_4_0_takes_all_the_time_and_keeps_who_reclaimed() {
-    let (grace, now) = grace(&[v41("a"), v40("b"), v40("c")]);
+    let (grace, now) = grace(&[v41("a"), v40("b"), v40("c"), v40("d")]);
     assert!(!grace.reclaim_complete(&v41("a")));
-    assert_eq!(reclaim(&grace, &v40("b"), after(now, 10)), Ok(()));
+    for client in [v40("b"), v40("d")] {
+        grace.goes_on(&client); // not yet
+        assert_eq!(reclaim(&grace, &client, after(now, 10)), Ok(()));
+    }
+    grace.goes_on(&v40("b"));
+    grace.goes_on(&v40("c"));
     assert_eq!(grace.step(after(now, 89)), Step::Wait(after(now, 90)));
-    assert_eq!(end(&grace, after(now, 90)), ending(&[v40("c")], &[]));
+    assert_eq!(
+        end(&grace, after(now, 90)),
+        ending(&[v40("c")], &[v40("d")])
+    );
 }
 
 #[test]
@@ -161,12 +169,13 @@ fn reclaims_towards_the_end_extend_it_to_at_most_twice() {
         );
     }
     assert_eq!(reclaimed, 100);
+    grace.goes_on(&v40("a"));
     assert_eq!(end(&grace, at(180)), ending(&[], &[]));
 
     let (grace, now) = self::grace(&[v40("a")]);
     assert_eq!(reclaim(&grace, &v40("a"), after(now, 88)), Ok(()));
     assert_eq!(grace.step(after(now, 90)), Step::Wait(after(now, 93)));
-    assert_eq!(end(&grace, after(now, 93)), ending(&[], &[]));
+    assert_eq!(end(&grace, after(now, 93)), ending(&[], &[v40("a")]));
 }
 
 #[test]
@@ -325,20 +334,21 @@ fn a_crash_within_grace_loses_no_right() {
     assert_eq!(reclaim(&grace, &b, now), Ok(()));
 }
 
-/// A 4.1 client cut off in the middle of reclaiming: others may get the rest after grace, so it may not go on after
-/// the next restart, unless it said in between that it is done.
+/// A client cut off in the middle of reclaiming: others may get the rest after grace, so it may not go on after the next
+/// restart, unless it said in between that it is done, or in 4.0 did something else.
 #[test]
 fn half_a_reclaim_is_not_continued_after_the_next_restart() {
-    let a = v41("a");
-    let mut disk = Disk::default();
-    disk.put(&a);
-    let now = Instant::now();
-    let grace = disk.start(now);
-    assert_eq!(reclaim(&grace, &a, now), Ok(()));
-    disk.end(&grace, after(now, 90));
-    assert!(!disk.start(now).in_grace());
-    disk.put(&a); // RECLAIM_COMPLETE
-    assert_eq!(reclaim(&disk.start(now), &a, now), Ok(()));
+    for a in [v40("a"), v41("a")] {
+        let mut disk = Disk::default();
+        disk.put(&a);
+        let now = Instant::now();
+        let grace = disk.start(now);
+        assert_eq!(reclaim(&grace, &a, now), Ok(()));
+        disk.end(&grace, after(now, 90));
+        assert!(!disk.start(now).in_grace());
+        disk.put(&a); // RECLAIM_COMPLETE, RENEW
+        assert_eq!(reclaim(&disk.start(now), &a, now), Ok(()));
+    }
 }
 
 proptest! {
@@ -347,7 +357,7 @@ proptest! {
     #[test]
     fn laws(
         classes in proptest::collection::vec(any::<bool>(), 1..6),
-        events in proptest::collection::vec((0u64..200, 0usize..8, 0u8..3), 0..60),
+        events in proptest::collection::vec((0u64..200, 0usize..8, 0u8..4), 0..60),
     ) {
         let keys: Vec<_> = classes.iter().enumerate()
             .map(|(i, v41)| key(if *v41 { Class::V41 } else { Class::V40 }, &i.to_string())).collect();
@@ -355,6 +365,7 @@ proptest! {
         let mut events = events;
         events.sort();
         let (mut reclaimed, mut complete, mut gone) = ([false; 8], [false; 8], [false; 8]);
+        let mut went_on = [false; 8];
         for second in 0..=180 {
             let now = after(start, second);
             for (_, who, what) in events.iter().filter(|(at, ..)| *at == second) {
@@ -365,8 +376,10 @@ proptest! {
                         let can = *who < keys.len() && !complete[*who] && !gone[*who];
                         prop_assert_eq!(reclaim(&grace, client, now).is_ok(), can);
                         reclaimed[*who] |= can;
+                        went_on[*who] &= !can;
                     }
                     1 => { grace.reclaim_complete(client); complete[*who] = true; }
+                    2 => { grace.goes_on(client); went_on[*who] |= reclaimed[*who]; }
                     _ => { grace.forget(client); gone[*who] = true; }
                 }
             }
@@ -378,6 +391,11 @@ proptest! {
                     .filter(|i| !complete[*i] && !gone[*i] && !reclaimed[*i]).map(|i| keys[i].clone()).collect();
                 drop.sort();
                 prop_assert_eq!(ending.drop, drop);
+                let unsure = |i: &usize| classes[*i] || !went_on[*i];
+                let mut distrust: Vec<_> = (0..keys.len())
+                    .filter(|i| !complete[*i] && !gone[*i] && reclaimed[*i] && unsure(i)).map(|i| keys[i].clone()).collect();
+                distrust.sort();
+                prop_assert_eq!(ending.distrust, distrust);
                 grace.ended();
                 prop_assert!(!grace.in_grace());
                 return Ok(());
