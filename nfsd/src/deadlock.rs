@@ -29,7 +29,11 @@ fn waits(server: &Shared, holder: Holder) -> Vec<Waiting> {
 
 /// Whether a lock-owner of version 4 would wait in a circle. No client may be held.
 pub fn of_client(server: &Shared, own: Holder, first: Waiting) -> bool {
-    is_circle(first, |holder| holder == own, |holder| waits(server, holder))
+    is_circle(
+        first,
+        |holder| holder == own,
+        |holder| waits(server, holder),
+    )
 }
 
 /// Whether an owner of an NLM host would. It has a number of its own on each file.

@@ -351,7 +351,13 @@ pub async fn change(
 ) -> Result<Option<Passing>, Nfsstat4> {
     // Also while nothing is delegated: it could be before the change is made.
     let (file, own) = (&opened.file, requester(c, stateid));
-    let touched = conflict::touch(&c.cx.server, file, own, Touch::Change, conflict::PATIENCE_V4);
+    let touched = conflict::touch(
+        &c.cx.server,
+        file,
+        own,
+        Touch::Change,
+        conflict::PATIENCE_V4,
+    );
     Ok(touched.await?)
 }
 

@@ -122,7 +122,9 @@ mod tests {
         lock(range(30, 10), LockKind::Write).expect("free");
         let met = |at, len, kind| {
             let range = range(at, len);
-            !file.in_the_way(OwnerId(2), Held { range, kind }, 9).is_empty()
+            !file
+                .in_the_way(OwnerId(2), Held { range, kind }, 9)
+                .is_empty()
         };
         use LockKind::{Read, Write};
         assert!(!met(0, 10, Write) && !met(20, 10, Write) && !met(40, 10, Write));

@@ -29,7 +29,9 @@ pub async fn run(cx: &Cx, args: Readdirplus3Args<'_>, reply: &mut Reply) -> Resu
     let (mount, locks) = (&dir.file.mount, &cx.server.vfs.table.locks);
     let written = |handle: &vfs::KernelHandle| {
         let known = locks.any_writer().then(|| locks.known(mount.fsid, handle));
-        known.flatten().is_some_and(|file| file.writer(None).is_some())
+        known
+            .flatten()
+            .is_some_and(|file| file.writer(None).is_some())
     };
     listing::list(
         cx,

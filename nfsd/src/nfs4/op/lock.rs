@@ -283,7 +283,13 @@ fn wait(
     drop(inner);
     let Some(name) = name else { return Ok(()) };
     if c.minor > 0 {
-        join(c, opened, request(c, args, range), &target.client, name.clone());
+        join(
+            c,
+            opened,
+            request(c, args, range),
+            &target.client,
+            name.clone(),
+        );
     }
     let client = home.client_id();
     let owner = target.client.lock().holdings.locker_id(home, &name);
