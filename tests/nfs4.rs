@@ -10,8 +10,14 @@ mod callbacks;
 mod clients;
 #[path = "nfs4/compounds.rs"]
 mod compounds;
+#[path = "nfs4/deadlock.rs"]
+mod deadlock;
+#[path = "nfs4/delegations.rs"]
+mod delegations;
 #[path = "nfs4/errors.rs"]
 mod errors;
+#[path = "nfs4/flavors.rs"]
+mod flavors;
 #[path = "nfs4/fuzz.rs"]
 mod fuzz;
 #[path = "nfs4/hammer.rs"]

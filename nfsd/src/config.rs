@@ -110,11 +110,13 @@ pub struct Limits {
     pub buffers_bytes: u64,
     /// Files kept open.
     pub open_files: u32,
+    /// Delegations of all clients.
+    pub delegations: u32,
 }
 
 impl Limits {
     /// The limits for a machine with this many bytes of memory: an eighth of it for buffers, 256 KiB of it for each
-    /// connection, 64 KiB for each open file.
+    /// connection, 64 KiB for each open file, 16 KiB for each delegation.
     pub fn for_memory(memory: u64) -> Limits {
         let count =
             |n: u64, least: u32, most: u32| u32::try_from(n).unwrap_or(most).clamp(least, most);
@@ -127,6 +129,7 @@ impl Limits {
             record_bytes: 1088 << 10,
             buffers_bytes: ((memory / 8) >> 20 << 20).clamp(32 << 20, 16 << 30),
             open_files: count(memory / (64 << 10), 1024, 1_000_000),
+            delegations: count(memory / (16 << 10), 4096, 256 << 10),
         }
     }
 }

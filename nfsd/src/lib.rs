@@ -7,6 +7,7 @@ pub mod conflict;
 pub mod conn;
 pub mod control;
 pub mod cx;
+pub mod deadlock;
 pub mod export;
 pub mod exported;
 pub mod fh;

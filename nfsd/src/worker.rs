@@ -221,7 +221,7 @@ async fn check_leases(shared: Arc<Shared>) {
         shared.state.sweep(exec::now());
         // An error is logged by the store, and this comes again.
         let _ = durable::settled(&shared).await;
-        recall_any::check(&shared, recall_any::DELEGATIONS_MAX);
+        recall_any::check(&shared, shared.config.limits.delegations as usize);
         for host in shared.nlm.sweep(exec::now()) {
             drop(shared.recovery.remove_host(host));
         }

@@ -24,15 +24,15 @@ use tests::daemon::{Setup, TestServer};
 
 use super::at_export;
 
-const READ: u32 = 1;
-const WRITE: u32 = 2;
+pub(super) const READ: u32 = 1;
+pub(super) const WRITE: u32 = 2;
 const WRITEW_LT: u32 = 4;
 const CB_PATH_DOWN: u32 = 1;
 const RECALLABLE_STATE_REVOKED: u32 = 0x40;
 /// For what must not happen.
-const SHORT: Duration = Duration::from_millis(300);
+pub(super) const SHORT: Duration = Duration::from_millis(300);
 /// For what must.
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 
 /// OPEN of the current file.
 fn open(ops: Ops, seqid: u32, access: u32, clientid: u64, name: Option<&[u8]>) -> Ops {
@@ -53,7 +53,7 @@ fn open(ops: Ops, seqid: u32, access: u32, clientid: u64, name: Option<&[u8]>) -
 }
 
 /// A delegation: for writing, and its stateid.
-type Deleg = Option<(bool, Stateid4)>;
+pub(super) type Deleg = Option<(bool, Stateid4)>;
 
 /// The results of a successful OPEN.
 #[track_caller]
@@ -97,7 +97,11 @@ pub(super) fn session(server: &TestServer, name: &str) -> Session {
 }
 
 #[track_caller]
-fn open_file(session: &mut Session, fh: &Fh, access: u32) -> Result<(Stateid4, Deleg), S> {
+pub(super) fn open_file(
+    session: &mut Session,
+    fh: &Fh,
+    access: u32,
+) -> Result<(Stateid4, Deleg), S> {
     let clientid = session.clientid;
     let ops = open(Ops::new().putfh(fh), 0, access, clientid, None);
     let done = session.call(&ops);
@@ -143,7 +147,7 @@ pub(super) fn hear_recall(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
 
 /// Opens until it is no longer put off; how long that took.
 #[track_caller]
-fn open_at_last(session: &mut Session, fh: &Fh, access: u32) -> Duration {
+pub(super) fn open_at_last(session: &mut Session, fh: &Fh, access: u32) -> Duration {
     let start = Instant::now();
     while start.elapsed() < LONG {
         match open_file(session, fh, access) {
@@ -560,14 +564,14 @@ fn the_holder_for_writing_is_asked_for_size_and_change() {
 }
 
 /// A confirmed client of version 4.0, and its connection for callbacks.
-fn plain(server: &TestServer, listener: &Listener) -> (Client, u64, Called) {
+pub(super) fn plain(server: &TestServer, listener: &Listener) -> (Client, u64, Called) {
     let (client, clientid) = introduce(server, listener);
     let mut called = listener.accept();
     called.prove();
     (client, clientid, called)
 }
 
-fn introduce(server: &TestServer, listener: &Listener) -> (Client, u64) {
+pub(super) fn introduce(server: &TestServer, listener: &Listener) -> (Client, u64) {
     let mut client = server.client();
     let addr = universal_addr(&listener.addr());
     let args = SetclientidArgs {
@@ -594,7 +598,7 @@ fn introduce(server: &TestServer, listener: &Listener) -> (Client, u64) {
 
 /// Opens a file of the export with 4.0, confirming the owner the first time.
 #[track_caller]
-fn open_plain(
+pub(super) fn open_plain(
     client: &mut Client,
     clientid: u64,
     dir: &Fh,

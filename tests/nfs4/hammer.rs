@@ -1,6 +1,6 @@
-//! Many clients on few files over sockets: OPEN, OPEN_DOWNGRADE and CLOSE with deny modes, OPENs of one owner that
-//! nobody has confirmed. Nothing is granted that somebody else's deny mode forbids; afterwards nothing is left, and the
-//! server takes no more memory than before.
+//! Many clients on few files over sockets: OPEN, OPEN_DOWNGRADE and CLOSE with deny modes, LOCK, LOCKU and LOCKT, OPENs
+//! of one owner that nobody has confirmed. Nothing is granted that somebody else's deny mode or lock forbids; afterwards
+//! nothing is left, and the server takes no more memory than before.
 //!
 //! `RINGNFS_SOAK=1` makes them long; `RINGNFS_HAMMER_CYCLES` says how long.
 
@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::status::Nfsstat4 as S;
@@ -18,6 +19,10 @@ use tests::client::{Client, Fh, encode};
 use tests::daemon::TestServer;
 use tests::need::{number, soak};
 
+#[path = "hammer/locks.rs"]
+mod locks;
+
+use self::locks::{At, LockModel, Locked};
 use super::at_export;
 use super::state::{What, client_40, close, open, opened};
 
@@ -91,10 +96,27 @@ struct Player<'a> {
     number: usize,
     session: Session,
     open: HashMap<usize, (Stateid4, Vec<Shares>)>,
+    locked: HashMap<usize, Locked>,
     files: &'a [Fh],
-    models: &'a [Model],
-    granted: &'a AtomicU64,
-    denied: &'a AtomicU64,
+    models: &'a [(Model, LockModel)],
+    counts: &'a Counts,
+}
+
+/// How often what happened.
+#[derive(Debug, Default)]
+struct Counts {
+    opened: AtomicU64,
+    denied: AtomicU64,
+    locked: AtomicU64,
+    refused: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn seen(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 fn union(all: &[Shares]) -> Shares {
@@ -105,7 +127,7 @@ fn union(all: &[Shares]) -> Shares {
 impl Player<'_> {
     /// Says what it has; nobody else may have what that excludes.
     fn claim(&self, file: usize, shares: Shares) {
-        let mut model = self.models[file].lock().expect("no panic before");
+        let mut model = self.models[file].0.lock().expect("no panic before");
         for (other, has) in model.iter().filter(|(other, _)| **other != self.number) {
             assert!(
                 shares.0 & has.1 == 0 && shares.1 & has.0 == 0,
@@ -121,7 +143,8 @@ impl Player<'_> {
 
     fn step(&mut self, dice: &mut Dice) {
         let file = dice.below(self.files.len() as u64) as usize;
-        match (dice.below(8), self.open.contains_key(&file)) {
+        match (dice.below(16), self.open.contains_key(&file)) {
+            (8..=15, true) => self.lock(file, dice),
             (0..=3, _) | (_, false) => {
                 let deny = if dice.below(4) == 0 { dice.below(4) } else { 0 };
                 self.open_more(file, (1 + dice.below(3) as u32, deny as u32));
@@ -131,12 +154,29 @@ impl Player<'_> {
         }
     }
 
+    fn lock(&mut self, file: usize, dice: &mut Dice) {
+        let (open, all) = &self.open[&file];
+        let mut at = At {
+            client: self.number,
+            session: &mut self.session,
+            fh: &self.files[file],
+            model: &self.models[file].1,
+            open: *open,
+            access: union(all).0,
+        };
+        match self.locked.entry(file).or_default().step(&mut at, dice) {
+            Some(true) => count(&self.counts.locked),
+            Some(false) => count(&self.counts.refused),
+            None => {}
+        }
+    }
+
     fn open_more(&mut self, file: usize, shares: Shares) {
         let ops = open(Ops::new(), 0, shares, (0, b"owner"), What::Fh);
         let mut done = self.session.at(&self.files[file], &ops);
         if done.status != S::Ok {
             assert_eq!(done.status, S::ShareDenied);
-            self.denied.fetch_add(1, Ordering::Relaxed);
+            count(&self.counts.denied);
             return;
         }
         let (stateid, _) = opened(&mut done);
@@ -146,7 +186,7 @@ impl Player<'_> {
         *had = stateid;
         all.push(shares);
         let now = union(all);
-        self.granted.fetch_add(1, Ordering::Relaxed);
+        count(&self.counts.opened);
         self.claim(file, now);
     }
 
@@ -171,6 +211,9 @@ impl Player<'_> {
     fn close(&mut self, file: usize) {
         let (stateid, _) = self.open.remove(&file).expect("open");
         self.claim(file, (0, 0));
+        if let Some(mut locked) = self.locked.remove(&file) {
+            locked.let_go(self.number, &self.models[file].1);
+        }
         let ops = close(Ops::new(), 0, &stateid);
         let mut done = self.session.at(&self.files[file], &ops);
         done.body::<Stateid4>(Op4::Close);
@@ -178,21 +221,21 @@ impl Player<'_> {
 }
 
 /// All clients play for so many steps together; half of them close what they have, the other half is gone at once.
-fn play(server: &TestServer, files: &[Fh], steps: u64) -> (u64, u64) {
-    let models: Vec<Model> = (0..FILES).map(|_| Model::default()).collect();
-    let (granted, denied) = (AtomicU64::new(0), AtomicU64::new(0));
+fn play(server: &TestServer, files: &[Fh], steps: u64) -> Counts {
+    let models: Vec<(Model, LockModel)> = (0..FILES).map(|_| Default::default()).collect();
+    let counts = Counts::default();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (models, granted, denied) = (&models, &granted, &denied);
+            let (models, counts) = (&models, &counts);
             scope.spawn(move || {
                 let player = |number| Player {
                     number,
                     session: Session::new(server.client(), 1),
                     open: HashMap::new(),
+                    locked: HashMap::new(),
                     files,
                     models,
-                    granted,
-                    denied,
+                    counts,
                 };
                 let numbers = (0..CLIENTS).filter(|n| n % THREADS == thread);
                 let mut players: Vec<_> = numbers.map(player).collect();
@@ -213,27 +256,34 @@ fn play(server: &TestServer, files: &[Fh], steps: u64) -> (u64, u64) {
             });
         }
     });
-    (granted.into_inner(), denied.into_inner())
+    counts
 }
 
 #[test]
-fn open_open_downgrade_close_and_deny_modes_of_64_clients() {
+fn opens_deny_modes_and_locks_of_64_clients() {
     let server = TestServer::start();
     let files = files(&server, FILES);
     let steps = cycles(10_000, 3_000_000);
     play(&server, &files, (steps / 5).max(2000));
     let before = (resources(&server), resident(&server));
-    let (granted, denied) = play(&server, &files, steps);
-    assert!(
-        granted > steps / 8 && denied > steps / 100,
-        "{granted} {denied}"
-    );
+    let start = Instant::now();
+    let counts = play(&server, &files, steps);
+    let took = start.elapsed();
+    let enough = [
+        (&counts.opened, 16),
+        (&counts.denied, 200),
+        (&counts.locked, 50),
+        (&counts.refused, 100),
+    ];
+    let few = |(counter, part): &(&AtomicU64, u64)| seen(counter) <= steps / part;
+    assert!(!enough.iter().any(few), "{counts:?}");
     let open = server.state();
     assert_eq!(open.get("nfs4.opens"), open.get("locks.shares"));
+    // All clients and what they have go with this.
     assert_eq!(resources(&server), before.0);
     let after = resident(&server);
     println!(
-        "{steps} cycles: {granted} granted, {denied} denied; resident {} KiB before, {} KiB after",
+        "{steps} cycles in {took:?}: {counts:?}; resident {} KiB before, {} KiB after",
         before.1 >> 10,
         after >> 10
     );

@@ -183,6 +183,12 @@ impl File {
         })
     }
 
+    /// Some client has the file delegated for writing: size and times may be newer there than here.
+    pub fn has_writer(&self) -> bool {
+        let locks = self.locks.get();
+        locks.is_some_and(|locks| locks.writer(None).is_some())
+    }
+
     /// Keeps the file held, findable by its handle and usable also when its last name is gone, while
     /// the value lives: for every open of a protocol that has opens.
     ///

@@ -85,6 +85,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.record_bytes", Size(64 * KIB, 16 * MIB, |c| &mut c.limits.record_bytes), "Longest request; a connection that sends a longer one is closed."),
     setting("limits.buffers_bytes", Size(16 * MIB, TIB, |c| &mut c.limits.buffers_bytes), "Memory for requests, replies and file data in flight."),
     setting("limits.open_files", Count(64, 100_000_000, |c| &mut c.limits.open_files), "Files kept open between requests."),
+    setting("limits.delegations", Count(1, 100_000_000, |c| &mut c.limits.delegations),
+        "Delegations of NFSv4 clients; with more, clients are asked to return some (4.1 and later)."),
     setting("timeouts.half_record", Time(1_000, 3_600_000, |c| &mut c.timeouts.half_record), "A connection that stops in the middle of a request is closed after this."),
     setting("timeouts.send_stalled", Time(1_000, 3_600_000, |c| &mut c.timeouts.send_stalled), "A connection that takes no replies is closed after this."),
     setting("timeouts.drain", Time(0, 3_600_000, |c| &mut c.timeouts.drain), "Requests in flight have this long to end when the server is told to stop."),

@@ -69,6 +69,7 @@ reply_bytes = "2MiB"
 record_bytes = 0x20000
 buffers_bytes = "1GiB"
 open_files = 5000
+delegations = 700
 [timeouts]
 half_record = "5s"
 send_stalled = "2m"
@@ -113,6 +114,7 @@ drain = "0s"
         record_bytes: 128 << 10,
         buffers_bytes: 1 << 30,
         open_files: 5000,
+        delegations: 700,
     };
     assert_eq!(config.limits, limits);
     let seconds = |t: Duration| t.as_secs();

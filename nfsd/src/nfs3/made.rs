@@ -7,7 +7,7 @@ use vfs::{Attr, Created, File};
 use super::reply::{put_failed, settle, unchanged};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
-use crate::nfs3::attr::{fattr, wcc_data};
+use crate::nfs3::attr::{post_op, wcc_data};
 use crate::nfs3::res::{Create3Res, Create3ResOk};
 use crate::nfs3::status::Nfsstat3;
 use crate::nfs3::types::{NfsFh3, WccData};
@@ -59,7 +59,7 @@ pub async fn answer(
             let handle = cx.fh(dir, &file).ok();
             reply.put(&Create3Res::Ok(Create3ResOk {
                 obj: handle.as_ref().map(|handle| NfsFh3(handle)),
-                obj_attributes: Some(fattr(&file.mount, &attr)),
+                obj_attributes: post_op(&file, Some(&attr)),
                 dir_wcc,
             }))
         }

@@ -1,11 +1,13 @@
 //! COMPOUND: one operation after the other until one fails (RFC 8881 16.2, RFC 7530 15.2).
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
 use super::MINOR_MAX;
+use super::Op4;
 use super::op;
 use super::state::client::{Client, Principal};
 use super::state::session::{Back, Session};
@@ -65,6 +67,12 @@ pub struct Compound<'c> {
     pub limit: usize,
     /// Status of results that are longer.
     pub too_big: Nfsstat4,
+    /// The operation that follows the one that runs, if that is known.
+    pub next: Option<Op4>,
+    /// The current filehandle is of this export, which may not be used with the flavor of the request.
+    pub barred: Option<u32>,
+    /// The last export found to be such.
+    pub wrong_flavor: Cell<Option<u32>>,
     /// No operation runs any more: the status of the next one.
     pub refuse: Option<Nfsstat4>,
     /// An operation that modifies was begun.
@@ -94,6 +102,9 @@ impl<'c> Compound<'c> {
                 0 => Nfsstat4::Resource,
                 _ => Nfsstat4::RepTooBig,
             },
+            next: None,
+            barred: None,
+            wrong_flavor: Cell::new(None),
             refuse: None,
             modified: false,
             sum,
@@ -154,9 +165,12 @@ impl<'c> Compound<'c> {
     /// The current filehandle.
     ///
     /// # Errors
-    /// `NOFILEHANDLE`.
+    /// `NOFILEHANDLE`; `WRONGSEC` where PUTFH has left that to the operation.
     pub fn place(&self) -> Result<&Place, Nfsstat4> {
-        self.current.as_ref().ok_or(Nfsstat4::Nofilehandle)
+        self.current.as_ref().ok_or(match self.barred {
+            Some(_) => Nfsstat4::Wrongsec,
+            None => Nfsstat4::Nofilehandle,
+        })
     }
 
     /// The current filehandle as a file of an export.
@@ -185,7 +199,40 @@ impl<'c> Compound<'c> {
     /// Another current filehandle; the current stateid belonged to the old one (RFC 8881 16.2.3.1.2).
     pub fn set_current(&mut self, place: Place) {
         self.current = Some(place);
+        self.barred = None;
         self.stateid = None;
+    }
+
+    /// As [`Compound::set_current`], what PUTFH and the like found. That the flavor is wrong there is
+    /// said by what follows if that takes a name, or asks for the flavors; if nothing follows, or
+    /// another filehandle, nobody needs to know (RFC 8881 2.6.3.1.1).
+    ///
+    /// # Errors
+    /// As it was found.
+    pub fn put_current(&mut self, found: Result<Place, Nfsstat4>) -> Result<(), Nfsstat4> {
+        let left = self.is_last()
+            || matches!(
+                self.next,
+                Some(
+                    Op4::Lookup
+                        | Op4::Open
+                        | Op4::Secinfo
+                        | Op4::SecinfoNoName
+                        | Op4::Putfh
+                        | Op4::Putpubfh
+                        | Op4::Putrootfh
+                        | Op4::Restorefh
+                )
+            );
+        match found {
+            Ok(place) => self.set_current(place),
+            Err(Nfsstat4::Wrongsec) if left => {
+                (self.current, self.stateid) = (None, None);
+                self.barred = self.wrong_flavor.get();
+            }
+            Err(status) => return Err(status),
+        }
+        Ok(())
     }
 
     /// Bytes of results that still fit.

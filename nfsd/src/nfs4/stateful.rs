@@ -351,12 +351,15 @@ pub async fn change(
     opened: &Opened,
     stateid: Option<&Stateid4>,
 ) -> Result<Option<Passing>, Nfsstat4> {
-    let server = &c.cx.server;
-    if !server.vfs.table.locks.any_delegated() {
-        return Ok(None);
-    }
+    // Also while nothing is delegated: it could be before the change is made.
     let (file, own) = (&opened.file, requester(c, stateid));
-    let touched = conflict::touch(server, file, own, Touch::Change, conflict::PATIENCE_V4);
+    let touched = conflict::touch(
+        &c.cx.server,
+        file,
+        own,
+        Touch::Change,
+        conflict::PATIENCE_V4,
+    );
     Ok(touched.await?)
 }
 

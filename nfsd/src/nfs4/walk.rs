@@ -42,7 +42,10 @@ impl Compound<'_> {
     ) -> Result<Opened, Nfsstat4> {
         match self.cx.open_parts(export, fsid, handle).await {
             Ok(opened) => Ok(opened),
-            Err(Nfsstat3::Acces) if self.wrong_flavor(export).await => Err(Nfsstat4::Wrongsec),
+            Err(Nfsstat3::Acces) if self.wrong_flavor(export).await => {
+                self.wrong_flavor.set(Some(export));
+                Err(Nfsstat4::Wrongsec)
+            }
             Err(status) => Err(status.into()),
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use vfs::locks::{
     Access, ClientId, Conflict, Deny, FileLocks, Held, LockGuard, LockKind, Notify, OwnerId, Place,
-    Range, ShareGuard, WaitTicket,
+    Range, ShareGuard, WaitTicket, Waiting,
 };
 
 /// Most hosts that hold something.
@@ -123,6 +123,16 @@ struct Wait {
     ticket: Option<WaitTicket>,
     granted: bool,
     since: Instant,
+}
+
+impl Wait {
+    fn waiting(&self) -> Waiting {
+        Waiting {
+            file: self.file.clone(),
+            owner: self.owner,
+            wanted: self.wanted,
+        }
+    }
 }
 
 struct Shared {
@@ -396,6 +406,31 @@ impl Host {
             let _ = set.guard.unlock(wait.wanted.range);
         }
         inner.tidy(wait.owner);
+    }
+
+    /// What the process behind an owner waits for, on whichever file.
+    #[must_use]
+    pub fn waits_of(&self, owner: OwnerId) -> Vec<Waiting> {
+        let inner = self.inner();
+        let Some(name) = inner.sets.get(&owner).map(|set| &set.name) else {
+            return Vec::new();
+        };
+        let own = |w: &&Wait| {
+            let set = inner.sets.get(&w.owner);
+            !w.granted && set.is_some_and(|set| set.name == *name)
+        };
+        let waits = inner.waits.values().filter(own);
+        waits.map(Wait::waiting).collect()
+    }
+
+    /// What a request that waits wants, of the owner and file as they are known.
+    #[must_use]
+    pub fn waiting(&self, file: &Arc<FileLocks>, request: &Request) -> Option<Waiting> {
+        let inner = self.inner();
+        let owner = inner.owner(file, &request.owner)?;
+        let mut waits = inner.waits.values();
+        let wait = waits.find(|w| w.owner == owner && w.wanted == request.wanted && !w.granted);
+        wait.map(Wait::waiting)
     }
 
     /// Waits no more. True if it did; what was granted and not told is unlocked.

@@ -32,7 +32,8 @@ pub struct Callback {
     /// The operation; `None` when there is only CB_SEQUENCE, or for CB_NULL.
     pub op: Option<CbOp4>,
     args: Vec<u8>,
-    null: bool,
+    /// CB_NULL.
+    pub null: bool,
 }
 
 impl Callback {

@@ -3,6 +3,7 @@
 //! clock. What somebody holds is a guard; when the guard goes, exactly that goes, and whoever waited
 //! for it is told.
 
+mod deadlock;
 mod deleg;
 mod guard;
 mod line;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+pub use deadlock::{HOLDERS_MAX, Waiting, is_circle};
 pub use deleg::{DelegKind, DelegState, HOLD_OFF, Refused, WAITING_MAX};
 pub use guard::{DelegGuard, LockGuard, NeverOpened, Passing, ShareGuard, WaitTicket};
 pub use line::{KEPT, LINE_MAX, Notify, Place};
@@ -229,6 +231,7 @@ impl FileLocks {
                 table.lined(before & LINE != 0, flags & LINE != 0);
                 const DELEG: u32 = READ_DELEG | WRITE_DELEG;
                 table.delegated(before & DELEG != 0, flags & DELEG != 0);
+                table.written(before & WRITE_DELEG != 0, flags & WRITE_DELEG != 0);
             }
             (result, called)
         };

@@ -305,6 +305,27 @@ impl Ranges {
             })
     }
 
+    /// Others that hold what excludes `wanted`, at most `most`.
+    pub(super) fn in_the_way(&self, owner: OwnerId, wanted: Held, most: usize) -> Vec<Holder> {
+        let Held { range, kind } = wanted;
+        let meets = |o: &Owner| {
+            let from = o.held.partition_point(|h| h.range.last < range.first);
+            let mut met = o.held[from..]
+                .iter()
+                .take_while(|h| h.range.first <= range.last);
+            met.any(|h| h.kind.conflicts(kind))
+        };
+        let others = self.owners.iter().filter(|(theirs, _)| **theirs != owner);
+        others
+            .filter(|(_, o)| meets(o))
+            .take(most)
+            .map(|(owner, o)| Holder {
+                client: o.client,
+                owner: *owner,
+            })
+            .collect()
+    }
+
     /// Somebody else than `client` holds a lock, or at least one for writing.
     pub(super) fn any_other(&self, client: ClientId, writing: bool) -> bool {
         let wanted = |h: &Held| !writing || h.kind == LockKind::Write;

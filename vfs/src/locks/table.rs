@@ -63,6 +63,8 @@ pub struct LockTable {
     lines: AtomicUsize,
     /// Files with a delegation in force.
     delegated: AtomicUsize,
+    /// Those with one for writing.
+    writers: AtomicUsize,
 }
 
 impl Default for LockTable {
@@ -72,6 +74,7 @@ impl Default for LockTable {
             shards,
             lines: AtomicUsize::new(0),
             delegated: AtomicUsize::new(0),
+            writers: AtomicUsize::new(0),
         }
     }
 }
@@ -88,6 +91,30 @@ fn count(files: &AtomicUsize, before: bool, after: bool) {
     };
 }
 
+/// The file of a handle in its shard. The others were only looked at, but may turn out to be the last of
+/// their kind: to be dropped when the shard is not locked.
+fn find(
+    shard: &Shard,
+    hash: u64,
+    fsid: u64,
+    handle: &KernelHandle,
+) -> (Option<Arc<FileLocks>>, Vec<Arc<FileLocks>>) {
+    let same = |file: &FileLocks| {
+        file.home.as_ref().is_some_and(|(_, key)| {
+            key.fsid == fsid && key.kind == handle.kind && *key.bytes == *handle.bytes
+        })
+    };
+    let (mut found, mut others) = (None, Vec::new());
+    for (_, file) in shard.iter_hash(hash).filter(|(h, _)| *h == hash) {
+        match file.upgrade() {
+            Some(file) if same(&file) => found = Some(file),
+            Some(file) => others.push(file),
+            None => {}
+        }
+    }
+    (found, others)
+}
+
 impl LockTable {
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         lock(&self.shards[(hash >> 40) as usize % SHARDS])
@@ -96,22 +123,8 @@ impl LockTable {
     /// The table of the file with this handle on file system `fsid` ([`crate::Mount::fsid`]).
     pub fn file(self: &Arc<Self>, fsid: u64, handle: &KernelHandle) -> Arc<FileLocks> {
         let hash = hash(fsid, &handle.bytes);
-        let same = |file: &FileLocks| {
-            file.home.as_ref().is_some_and(|(_, key)| {
-                key.fsid == fsid && key.kind == handle.kind && *key.bytes == *handle.bytes
-            })
-        };
-        // What was only looked at may turn out to be the last of its kind: not under the lock.
-        let mut others = Vec::new();
         let mut shard = self.shard(hash);
-        let mut found = None;
-        for (_, file) in shard.iter_hash(hash).filter(|(h, _)| *h == hash) {
-            match file.upgrade() {
-                Some(file) if same(&file) => found = Some(file),
-                Some(file) => others.push(file),
-                None => {}
-            }
-        }
+        let (found, others) = find(&shard, hash, fsid, handle);
         let file = found.unwrap_or_else(|| {
             let key = Key {
                 fsid,
@@ -126,6 +139,14 @@ impl LockTable {
         drop(shard);
         drop(others);
         file
+    }
+
+    /// As [`LockTable::file`], if there is one already: nobody has anything on any other file.
+    pub fn known(&self, fsid: u64, handle: &KernelHandle) -> Option<Arc<FileLocks>> {
+        let hash = hash(fsid, &handle.bytes);
+        let (found, others) = find(&self.shard(hash), hash, fsid, handle);
+        drop(others);
+        found
     }
 
     /// The last holder of `file` is gone.
@@ -155,6 +176,16 @@ impl LockTable {
     /// A file has delegations now, or none any more.
     pub(super) fn delegated(&self, before: bool, after: bool) {
         count(&self.delegated, before, after);
+    }
+
+    /// A file is delegated for writing now, or no longer.
+    pub(super) fn written(&self, before: bool, after: bool) {
+        count(&self.writers, before, after);
+    }
+
+    /// Whether any file is delegated for writing: one load.
+    pub fn any_writer(&self) -> bool {
+        self.writers.load(Relaxed) > 0
     }
 
     /// Whether any file is delegated: one load, to save looking for files that might be.

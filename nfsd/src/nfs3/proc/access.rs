@@ -6,7 +6,7 @@ use super::{attributes, put_failed};
 use crate::cx::{Cx, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Access3Args;
-use crate::nfs3::attr::fattr;
+use crate::nfs3::attr::post_op;
 use crate::nfs3::res::{Access3Res, Access3ResOk};
 use crate::nfs3::types::PostOpAttr;
 use crate::nfs3::types::access::{DELETE, EXECUTE, EXTEND, LOOKUP, MODIFY, READ};
@@ -27,7 +27,7 @@ pub async fn run(cx: &Cx, args: Access3Args<'_>, reply: &mut Reply) -> Result<()
                 access &= !CHANGES;
             }
             reply.put(&Access3Res::Ok(Access3ResOk {
-                obj_attributes: Some(fattr(&object.file.mount, &attr)),
+                obj_attributes: post_op(&object.file, Some(&attr)),
                 access: access & args.access,
             }))
         }

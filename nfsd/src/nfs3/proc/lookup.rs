@@ -6,7 +6,7 @@ use super::{attributes, name, put_failed};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Lookup3Args;
-use crate::nfs3::attr::{fattr, post_op};
+use crate::nfs3::attr::post_op;
 use crate::nfs3::res::{Lookup3Res, Lookup3ResOk};
 use crate::nfs3::status::Nfsstat3;
 use crate::nfs3::types::{NfsFh3, PostOpAttr};
@@ -47,7 +47,7 @@ async fn look_up(
     match cx.fh(dir, &file) {
         Ok(handle) => reply.put(&Lookup3Res::Ok(Lookup3ResOk {
             object: NfsFh3(&handle),
-            obj_attributes: Some(fattr(&file.mount, &attr)),
+            obj_attributes: post_op(&file, Some(&attr)),
             dir_attributes,
         })),
         Err(status) => fail(status, dir_attributes, reply),

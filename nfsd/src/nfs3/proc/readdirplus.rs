@@ -26,7 +26,13 @@ pub async fn run(cx: &Cx, args: Readdirplus3Args<'_>, reply: &mut Reply) -> Resu
         dircount: Some(args.dircount),
         maxcount: args.maxcount,
     };
-    let mount = &dir.file.mount;
+    let (mount, locks) = (&dir.file.mount, &cx.server.vfs.table.locks);
+    let written = |handle: &vfs::KernelHandle| {
+        let known = locks.any_writer().then(|| locks.known(mount.fsid, handle));
+        known
+            .flatten()
+            .is_some_and(|file| file.writer(None).is_some())
+    };
     listing::list(
         cx,
         &dir,
@@ -38,7 +44,10 @@ pub async fn run(cx: &Cx, args: Readdirplus3Args<'_>, reply: &mut Reply) -> Resu
                 fileid: entry.fileid,
                 name: Filename3(&entry.name),
                 cookie: entry.cookie,
-                name_attributes: node.map(|(_, attr)| fattr(mount, attr)),
+                // As [`crate::nfs3::attr::post_op`] has it.
+                name_attributes: node
+                    .filter(|(handle, _)| !written(handle))
+                    .map(|(_, attr)| fattr(mount, attr)),
                 name_handle: handle.as_ref().map(|handle| NfsFh3(handle)),
             })
         },

@@ -1,8 +1,9 @@
 //! Where the values of attributes come from.
 
-use vfs::{Attr, Cred, Errno, FileKind, StatFs, Time, exec};
+use vfs::{Attr, Cred, Errno, FileKind, KernelHandle, StatFs, Time, exec};
 
 use super::{ACLS, Values, acl, bit};
+use crate::conflict::PATIENCE_V4;
 use crate::cx::Opened;
 use crate::fh::FileHandle;
 use crate::nfs4::cb::getattr::refresh;
@@ -52,13 +53,39 @@ async fn newest(c: &Compound<'_>, opened: &Opened, asked: &Bitmap4) -> Result<At
     let mut attr = vfs.getattr(&opened.file).await?;
     if attr.kind != FileKind::Regular
         || asked.and(&WRITTEN).is_empty()
-        || !vfs.table.locks.any_delegated()
+        || !vfs.table.locks.any_writer()
     {
         return Ok(attr);
     }
-    let (file, own) = (&opened.file, requester(c, None));
-    if Box::pin(refresh(&c.cx.server, file, own, &mut attr)).await? {
-        attr = vfs.getattr(file).await?;
+    let (locks, own) = (opened.file.locks(), requester(c, None));
+    if Box::pin(refresh(&c.cx.server, locks, own, &mut attr, PATIENCE_V4)).await? {
+        attr = vfs.getattr(&opened.file).await?;
+    }
+    Ok(attr)
+}
+
+/// As [`collect`] has it, what another client knows of an entry of the directory `dir`.
+///
+/// # Errors
+/// `DELAY` when it does not say.
+pub async fn newest_entry(
+    c: &Compound<'_>,
+    dir: &Opened,
+    (handle, attr): (&KernelHandle, &Attr),
+    asked: &Bitmap4,
+) -> Result<Attr, Nfsstat4> {
+    let (vfs, mount) = (&c.cx.server.vfs, &dir.file.mount);
+    let mut attr = *attr;
+    if attr.kind != FileKind::Regular || asked.and(&WRITTEN).is_empty() {
+        return Ok(attr);
+    }
+    let Some(locks) = vfs.table.locks.known(mount.fsid, handle) else {
+        return Ok(attr);
+    };
+    let own = requester(c, None);
+    if refresh(&c.cx.server, &locks, own, &mut attr, PATIENCE_V4).await? {
+        let file = vfs.file(mount, handle.clone()).await?;
+        attr = vfs.getattr(&file).await?;
     }
     Ok(attr)
 }

@@ -13,7 +13,7 @@ use crate::nfs4::idmap::Owner;
 use crate::nfs4::status::Nfsstat4;
 use crate::xdr::{Enc, Encode as _, Result, XdrError};
 
-pub use collect::{collect, owners, shared};
+pub use collect::{collect, newest_entry, owners, shared};
 pub use set::{Setting, Wanted, setting, wanted};
 
 /// Whose attributes, and everything their values come from.

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vfs::locks::{ClientId, DelegState};
-use vfs::{Attr, File, Time, exec};
+use vfs::locks::{ClientId, DelegState, FileLocks};
+use vfs::{Attr, Time, exec};
 
 use super::wire::{CHANGE, CbArgs, CbAttrs, CbDone, CbGetattr4args, SIZE};
-use crate::conflict;
+use crate::conflict::{self, Blocked};
 use crate::nfs4::state::deleg::DelegRef;
-use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Bitmap4, NfsFh4};
 use crate::server::Shared;
 
@@ -73,14 +72,16 @@ impl Said {
 /// it. True if the attributes must be read again: the delegation came back meanwhile.
 ///
 /// # Errors
-/// `DELAY`: it does not answer, and is asked for the delegation.
+/// [`Blocked::Recalled`]: it does not answer, and is asked for the delegation. How long that is waited
+/// for, `patience` says.
 pub async fn refresh(
     server: &Arc<Shared>,
-    file: &File,
+    locks: &FileLocks,
     own: Option<ClientId>,
     attr: &mut Attr,
-) -> Result<bool, Nfsstat4> {
-    let Some((client, id)) = file.locks().writer(own) else {
+    patience: Duration,
+) -> Result<bool, Blocked> {
+    let Some((client, id)) = locks.writer(own) else {
         return Ok(false);
     };
     if let Some(deleg) = DelegRef::of(client, id)
@@ -101,10 +102,9 @@ pub async fn refresh(
         return Ok(true);
     }
     let held = [(client, id)];
-    let back = conflict::returned(server, file.locks(), &held, conflict::PATIENCE_V4);
-    match back.await {
+    match conflict::returned(server, locks, &held, patience).await {
         true => Ok(true),
-        false => Err(Nfsstat4::Delay),
+        false => Err(Blocked::Recalled),
     }
 }
 

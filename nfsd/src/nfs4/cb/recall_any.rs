@@ -9,9 +9,6 @@ use super::wire::{CbArgs, CbRecallAny4args, RCA4_TYPES};
 use crate::nfs4::state::client::Client;
 use crate::server::Shared;
 
-/// Delegations of all clients from which on they are asked to return some.
-pub const DELEGATIONS_MAX: usize = 256 << 10;
-
 /// What to keep of `held` when there are `total` and may be `max`: a tenth below its part, so that
 /// there is room for a while.
 #[must_use]

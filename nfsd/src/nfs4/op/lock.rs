@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use vfs::exec;
-use vfs::locks::{Conflict, Held, Holder, LockKind, Notify, Range};
+use vfs::locks::{Conflict, Held, Holder, LockKind, Notify, Range, Waiting};
 
-use crate::cx::Reply;
+use crate::cx::{Opened, Reply};
+use crate::deadlock;
 use crate::nfs4::Op4;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::durable;
+use crate::nfs4::state::client::Client;
 use crate::nfs4::state::deleg::Waiter;
 use crate::nfs4::state::lock::LockRequest;
 use crate::nfs4::state::open::Refusal;
@@ -207,8 +209,8 @@ async fn lock(
             (Ok(()), _) => {}
             (Err(Nfsstat4::Denied), _) if args.reclaim => return Err(Nfsstat4::ReclaimConflict),
             (Err(Nfsstat4::Denied), Some((holder, held))) => {
-                if args.locktype.waits() && c.minor > 0 {
-                    wait(c, args, range, target);
+                if args.locktype.waits() {
+                    wait(c, args, range, target)?;
                 }
                 put_denied(c, holder, held, out)?;
                 return Err(Nfsstat4::Denied);
@@ -253,29 +255,77 @@ fn try_lock(
     }
 }
 
-/// Joins the line, so that the client is called when it may try again (RFC 8881 20.11). It polls
-/// anyhow: no harm when there is no room.
-fn wait(c: &Compound<'_>, args: &LockArgs<'_>, range: Range, target: &Target) {
-    let (Some(Place::File(opened)), true) = (&c.current, c.state().recaller.get().is_some()) else {
-        return;
-    };
-    let Ok(fh) = c.cx.fh(opened, &opened.file) else {
-        return;
+/// A request that waits, unless in a circle: that ends it.
+///
+/// # Errors
+/// `DEADLOCK`.
+fn wait(
+    c: &Compound<'_>,
+    args: &LockArgs<'_>,
+    range: Range,
+    target: &Target,
+) -> Result<(), Nfsstat4> {
+    let Some(Place::File(opened)) = &c.current else {
+        return Ok(());
     };
     let home = c.home(&target.client);
-    let Ok(mut inner) = stateful::live(&target.client) else {
+    let Ok(inner) = stateful::live(&target.client) else {
+        return Ok(());
+    };
+    let held = &inner.holdings;
+    let name: Option<Arc<[u8]>> = match &args.locker {
+        Locker4::New(new) => Some(new.lock_owner.owner.0.into()),
+        Locker4::Known(_) => {
+            let set = held.locks_at(target.name.key);
+            set.and_then(|set| held.locker_name(set.guard.holder().owner))
+        }
+    };
+    drop(inner);
+    let Some(name) = name else { return Ok(()) };
+    if c.minor > 0 {
+        join(
+            c,
+            opened,
+            request(c, args, range),
+            &target.client,
+            name.clone(),
+        );
+    }
+    let client = home.client_id();
+    let owner = target.client.lock().holdings.locker_id(home, &name);
+    let waiting = Waiting {
+        file: opened.file.locks().clone(),
+        owner,
+        wanted: Held {
+            range,
+            kind: args.locktype.kind(),
+        },
+    };
+    if !deadlock::of_client(&c.cx.server, Holder { client, owner }, waiting.clone()) {
+        return Ok(());
+    }
+    target.client.lock().holdings.wait_no_more(&waiting);
+    Err(Nfsstat4::Deadlock)
+}
+
+/// Joins the line, so that the client is called when it may try again (RFC 8881 20.11). It polls
+/// anyhow: no harm when there is no room.
+fn join(
+    c: &Compound<'_>,
+    opened: &Opened,
+    request: LockRequest,
+    client: &Arc<Client>,
+    owner: Arc<[u8]>,
+) {
+    let (Ok(fh), true) = (
+        c.cx.fh(opened, &opened.file),
+        c.state().recaller.get().is_some(),
+    ) else {
         return;
     };
-    let owner: Arc<[u8]> = match &args.locker {
-        Locker4::New(new) => new.lock_owner.owner.0.into(),
-        Locker4::Known(_) => {
-            let set = inner.holdings.locks_at(target.name.key);
-            let name = set.map(|set| set.guard.holder().owner);
-            match name.and_then(|id| inner.holdings.locker_name(id)) {
-                Some(name) => name,
-                None => return,
-            }
-        }
+    let home = c.home(client);
+    let Ok(mut inner) = stateful::live(client) else {
+        return;
     };
     let waiter = Waiter {
         client: home.client,
@@ -288,7 +338,7 @@ fn wait(c: &Compound<'_>, args: &LockArgs<'_>, range: Range, target: &Target) {
             recaller.notify_lock(&waiter);
         }
     });
-    let (request, now) = (request(c, args, range), exec::now());
+    let now = exec::now();
     let held = &mut inner.holdings;
     held.lapse_waits(now, c.state().config.lease);
     // Full: the client comes back by itself.

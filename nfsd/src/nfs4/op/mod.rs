@@ -141,8 +141,9 @@ macro_rules! ops {
         ) -> Result<(), Nfsstat4> {
             match op {
                 $(Op4::$op => {
-                    let args = args.get()?;
-                    part!($size $module::run(c, args, out))
+                    let decoded = args.get()?;
+                    c.next = next(args);
+                    part!($size $module::run(c, decoded, out))
                 })*
                 _ => Err(Nfsstat4::Notsupp),
             }
@@ -160,6 +161,12 @@ macro_rules! ops {
             Ok(true)
         }
     };
+}
+
+/// The operation that follows, if any does.
+fn next(args: &Dec<'_>) -> Option<Op4> {
+    let number = args.rest().first_chunk()?;
+    Op4::from_wire(u32::from_be_bytes(*number))
 }
 
 /// Decodes what `run` takes.

@@ -10,7 +10,6 @@ pub(super) async fn run(
     fh: NfsFh4<'_>,
     _out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    let place = c.open(fh.0).await?;
-    c.set_current(place);
-    Ok(())
+    let found = c.open(fh.0).await;
+    c.put_current(found)
 }

@@ -5,7 +5,6 @@ use crate::nfs4::compound::Compound;
 use crate::nfs4::status::Nfsstat4;
 
 pub(super) async fn run(c: &mut Compound<'_>, (): (), _out: &mut Reply) -> Result<(), Nfsstat4> {
-    let place = c.root().await?;
-    c.set_current(place);
-    Ok(())
+    let found = c.root().await;
+    c.put_current(found)
 }

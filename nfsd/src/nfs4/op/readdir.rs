@@ -1,9 +1,10 @@
 //! READDIR: a page of a directory with attributes (RFC 8881 18.23, RFC 7530 16.24).
 
-use vfs::{Attr, DirEntry, KernelHandle};
+use vfs::{Attr, DirEntry, KernelHandle, exec};
 
 use crate::cx::{Opened, Reply};
 use crate::nfs4::attr::{self, Values, bit};
+use crate::nfs4::cb::getattr::PATIENCE;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::reply::directory;
 use crate::nfs4::status::Nfsstat4;
@@ -75,9 +76,15 @@ async fn list(
     let mut values = attr::shared(c, dir, &asked).await?;
     let mut entries = Entries::begin(out, page.verifier, limit)?;
     let mut eof = page.eof;
+    let end = exec::now() + PATIENCE;
     for entry in &page.entries {
         if matches!(&*entry.name, b"." | b"..") {
             continue;
+        }
+        // Who is asked about one file after the other may not hold up the listing for longer.
+        if entries.any && vfs.table.locks.any_writer() && exec::now() >= end {
+            eof = false;
+            break;
         }
         let put = put_entry(c, dir, entry, &asked, &mut values, &mut entries).await?;
         if !put {
@@ -103,7 +110,15 @@ async fn put_entry(
         && (attr.kind != vfs::FileKind::Directory
             || c.plain(dir.export, dir.file.mount.fsid, handle))
     {
-        known(c, dir, handle, attr, asked, values).await?;
+        let mut attr = *attr;
+        if c.cx.server.vfs.table.locks.any_writer() {
+            match Box::pin(attr::newest_entry(c, dir, (handle, &attr), asked)).await {
+                Ok(newest) => attr = newest,
+                Err(Nfsstat4::Noent | Nfsstat4::Stale) => return Ok(true),
+                Err(status) => return failed(entry, status, asked, entries),
+            }
+        }
+        known(c, dir, handle, &attr, asked, values).await?;
         return Ok(entries.put(entry.cookie, &entry.name, |enc| {
             attr::encode(asked, values, enc)
         }));
@@ -122,12 +137,22 @@ async fn put_entry(
         }
         // Gone meanwhile.
         Err(Nfsstat4::Noent | Nfsstat4::Stale) => Ok(true),
-        Err(status) if asked.has(bit::RDATTR_ERROR) => {
-            let put = |enc: &mut Enc<'_>| attr::encode_error(status, enc);
-            Ok(entries.put(entry.cookie, &entry.name, put))
-        }
-        Err(status) => Err(status),
+        Err(status) => failed(entry, status, asked, entries),
     }
+}
+
+/// An entry whose attributes cannot be had: the list has that in their place, if it may.
+fn failed(
+    entry: &DirEntry,
+    status: Nfsstat4,
+    asked: &Bitmap4,
+    entries: &mut Entries<'_>,
+) -> Result<bool, Nfsstat4> {
+    if !asked.has(bit::RDATTR_ERROR) {
+        return Err(status);
+    }
+    let put = |enc: &mut Enc<'_>| attr::encode_error(status, enc);
+    Ok(entries.put(entry.cookie, &entry.name, put))
 }
 
 async fn elsewhere(

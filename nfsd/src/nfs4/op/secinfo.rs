@@ -13,16 +13,30 @@ pub(super) async fn run(
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
     let name = name(target)?;
-    let place = c.place()?;
-    let flavors = match c.walk(place, &name).await {
+    let found = match c.place() {
+        Ok(place) => c.walk(place, &name).await,
+        // Names in there are looked up by who may; its export is what the caller can ask about.
+        Err(status) => Err(status),
+    };
+    let flavors = match found {
         Ok(found) => flavors(c, &found).await?,
         // That is what the caller wants to know more about.
-        Err(Nfsstat4::Wrongsec) => Sec::SYS,
+        Err(Nfsstat4::Wrongsec) => barred(c).await?,
         Err(status) => return Err(status),
     };
     put(flavors, out)?;
     consume(c);
     Ok(())
+}
+
+/// What the export takes that does not take the flavor of the request.
+///
+/// # Errors
+/// `WRONGSEC` without such, those of an export that is gone.
+pub(super) async fn barred(c: &Compound<'_>) -> Result<Sec, Nfsstat4> {
+    let export = c.barred.or(c.wrong_flavor.get());
+    let options = c.cx.options(export.ok_or(Nfsstat4::Wrongsec)?).await?;
+    Ok(options.sec)
 }
 
 /// What a place may be used with: everything for the pseudo file system.
@@ -48,7 +62,7 @@ pub(super) fn put(flavors: Sec, out: &mut Reply) -> Result<(), Nfsstat4> {
 /// Since 4.1 there is no current filehandle afterwards (RFC 8881 2.6.3.1.1.8).
 pub(super) fn consume(c: &mut Compound<'_>) {
     if c.minor > 0 {
-        c.current = None;
+        (c.current, c.barred) = (None, None);
         c.stateid = None;
     }
 }

@@ -1,6 +1,6 @@
 //! SECINFO_NO_NAME: the security flavors of the current filehandle or of its parent (RFC 8881 18.45).
 
-use super::secinfo::{consume, flavors, put};
+use super::secinfo::{barred, consume, flavors, put};
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::status::Nfsstat4;
@@ -21,13 +21,15 @@ pub(super) async fn run(
     style: SecinfoStyle4,
     out: &mut Reply,
 ) -> Result<(), Nfsstat4> {
-    let place = c.place()?;
-    let flavors = match style {
-        SecinfoStyle4::CurrentFh => flavors(c, place).await?,
-        SecinfoStyle4::Parent => {
-            let parent = c.parent(place).await?;
-            flavors(c, &parent).await?
-        }
+    let found = match (c.place(), style) {
+        (Ok(place), SecinfoStyle4::CurrentFh) => Ok(place.clone()),
+        (Ok(place), SecinfoStyle4::Parent) => c.parent(place).await,
+        (Err(status), _) => Err(status),
+    };
+    let flavors = match found {
+        Ok(place) => flavors(c, &place).await?,
+        Err(Nfsstat4::Wrongsec) => barred(c).await?,
+        Err(status) => return Err(status),
     };
     put(flavors, out)?;
     consume(c);

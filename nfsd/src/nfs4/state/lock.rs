@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use vfs::locks::{
     Access, Conflict, FileLocks, Held, LockGuard, LockKind, Notify, OwnerId, Place, Range,
-    WaitTicket,
+    WaitTicket, Waiting,
 };
 
 use super::holdings::{FileKey, Holdings};
@@ -20,6 +20,9 @@ use crate::nfs4::types::Stateid4;
 
 /// Most places in line one client has.
 pub const WAITS_MAX: usize = 1024;
+
+/// Within which a request that waits is asked again: Linux does so every 30 seconds at least.
+pub const ASKED_LATELY: Duration = Duration::from_secs(35);
 
 /// A lock-owner's locks under an open.
 pub struct LockSet {
@@ -355,6 +358,36 @@ impl Holdings {
         let key = self.fresh_key();
         self.waits.insert(key, wait);
         Ok(())
+    }
+
+    /// What an owner waits for that has asked for it again lately: others are not told when a process gives up.
+    #[must_use]
+    pub fn waits_of(&self, owner: OwnerId, now: Instant) -> Vec<Waiting> {
+        let own = |wait: &&Wait| {
+            wait.owner == owner.0 as u32
+                && now.saturating_duration_since(wait.since) < ASKED_LATELY
+                && wait.ticket.place() != Place::Gone
+        };
+        let waits = self.waits.values().filter(own);
+        waits
+            .map(|wait| Waiting {
+                file: wait.ticket.file().clone(),
+                owner,
+                wanted: Held {
+                    range: wait.range,
+                    kind: wait.kind,
+                },
+            })
+            .collect()
+    }
+
+    /// A request leaves the line.
+    pub fn wait_no_more(&mut self, waiting: &Waiting) {
+        let (owner, file) = (waiting.owner.0 as u32, FileKey::of(&waiting.file));
+        let Held { range, kind } = waiting.wanted;
+        self.end_waits(|wait| {
+            (wait.owner, wait.file, wait.range, wait.kind) == (owner, file, range, kind)
+        });
     }
 
     /// Forgets places that are no longer in line.

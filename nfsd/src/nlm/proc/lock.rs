@@ -8,6 +8,7 @@ use vfs::locks::Conflict;
 
 use super::target;
 use crate::cx::{Cx, Opened};
+use crate::deadlock;
 use crate::nfs4::state::grace::Reclaim;
 use crate::nlm::grant;
 use crate::nlm::state::{Asked, Host, Request};
@@ -141,6 +142,12 @@ fn wait(
     let notify = |serial| grant::notify(server, host, serial);
     let joined = host.wait(file, request, exec::now(), recalled, notify);
     let joined = joined.map_err(|_| NlmStat::DeniedNolocks)?;
+    if let Some(waiting) = host.waiting(file, request)
+        && deadlock::of_host(server, host, &request.owner, waiting)
+    {
+        host.cancel(file, &request.owner, request.wanted);
+        return Err(NlmStat::Deadlck);
+    }
     if let Some(serial) = joined.filter(|_| recalled) {
         let (server, host) = (server.clone(), host.clone());
         exec::spawn(async move { grant::run(&server, &host, serial).await });

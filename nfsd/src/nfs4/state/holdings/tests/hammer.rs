@@ -1,4 +1,5 @@
-//! Many threads on the same clients and files. Afterwards there is nothing left.
+//! Many threads on the same clients and files. Afterwards there is nothing left, and no more memory is taken than
+//! before. `RINGNFS_SOAK=1` makes it long.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,7 +13,22 @@ use super::*;
 const CLIENTS: usize = 64;
 const FILES: usize = 8;
 const THREADS: usize = 8;
-const ROUNDS: u32 = 20_000;
+
+/// Steps of each thread.
+fn rounds() -> u32 {
+    match std::env::var("RINGNFS_SOAK").as_deref() {
+        Ok("1") => 1_000_000,
+        _ => 20_000,
+    }
+}
+
+/// KiB of memory this process has.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let size = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    size.expect("VmRSS in kB").parse().expect("a number")
+}
 
 /// Numbers that look random, by xorshift.
 struct Dice(u64);
@@ -65,7 +81,7 @@ fn step(
     let piece = range(dice.below(64) as u64, 1 + dice.below(64) as u64);
     let kind = [LockKind::Read, LockKind::Write][dice.below(2)];
     let owner = [dice.below(3) as u8];
-    match dice.below(8) {
+    match dice.below(9) {
         0..3 => {
             let file = &files[dice.below(files.len())];
             let opened = held.open(home, request(By::Name(&owner), file, access, deny));
@@ -89,7 +105,15 @@ fn step(
             let request = lock_request(piece, kind);
             held.lock_more(home, key, request, now).is_ok()
         }),
-        _ => any_key(&held.locks, dice).is_some_and(|key| held.unlock(home, key, piece).is_ok()),
+        7 => any_key(&held.locks, dice).is_some_and(|key| held.unlock(home, key, piece).is_ok()),
+        _ => {
+            let (file, request) = (&files[dice.below(files.len())], lock_request(piece, kind));
+            if dice.below(4) == 0 {
+                held.lapse_waits(now, Duration::ZERO);
+            }
+            held.wait(home, &owner, file, request, now, Arc::new(|| {}))
+                .is_ok()
+        }
     }
 }
 
@@ -99,14 +123,32 @@ fn many_clients_on_few_files() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| Mutex::new(Holdings::default()))
         .collect();
+    // The first to have all memory that is kept for later taken.
+    let before = [rounds() / 4, rounds()].map(|rounds| {
+        let before = (resident(), Instant::now());
+        work(&files, &clients, rounds);
+        before
+    });
+    let (before, start) = before[1];
+    println!(
+        "{} steps in {:?}; resident {before} KiB before, {} KiB after",
+        rounds() as usize * THREADS,
+        start.elapsed(),
+        resident()
+    );
+    assert!(resident() < before + (16 << 10), "it grew");
+}
+
+/// All threads do so many steps each, then everything is given up.
+fn work(files: &[Arc<FileLocks>], clients: &[Mutex<Holdings>], rounds: u32) {
     let now = Instant::now();
     let worked = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (files, clients, worked) = (&files, &clients, &worked);
+            let worked = &worked;
             scope.spawn(move || {
                 let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (thread as u64 + 1));
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     let client = dice.below(CLIENTS);
                     let mut held = held(&clients[client]);
                     let did = step(client, &mut held, files, &mut dice, now);
@@ -116,7 +158,7 @@ fn many_clients_on_few_files() {
         }
     });
     assert!(
-        worked.load(Ordering::Relaxed) > ROUNDS,
+        worked.load(Ordering::Relaxed) > rounds,
         "next to nothing happened"
     );
     for (client, inner) in clients.iter().enumerate() {
@@ -125,6 +167,7 @@ fn many_clients_on_few_files() {
         for key in keys {
             drop(held.close(home(client), key).expect("open"));
         }
+        held.lapse_waits(now, Duration::ZERO);
         assert_eq!(held.counts(), Counts::default(), "client {client}");
     }
     assert!(files.iter().all(|file| !file.busy()));
