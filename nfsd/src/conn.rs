@@ -11,7 +11,7 @@ mod out;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -147,21 +147,23 @@ impl From<Errno> for End {
 
 impl Conn {
     /// An accepted connection, on this worker; [`Conn::serve`] runs it.
-    pub fn new(server: Arc<Shared>, socket: OpenFd, peer: SocketAddr) -> Rc<Self> {
+    pub fn new(server: Arc<Shared>, socket: OwnedFd, peer: SocketAddr) -> Rc<Self> {
         let back = BackConn::new(exec::remote(), peer);
         Conn::build(server, socket, back, false)
     }
 
     /// A connection this server opened, on this worker; [`Conn::serve`] runs it.
-    pub(crate) fn outgoing(server: Arc<Shared>, socket: OpenFd, back: BackConn) -> Rc<Self> {
+    pub(crate) fn outgoing(server: Arc<Shared>, socket: OwnedFd, back: BackConn) -> Rc<Self> {
         Conn::build(server, socket, back, true)
     }
 
-    fn build(server: Arc<Shared>, socket: OpenFd, back: BackConn, outgoing: bool) -> Rc<Self> {
+    fn build(server: Arc<Shared>, socket: OwnedFd, back: BackConn, outgoing: bool) -> Rc<Self> {
+        let here = rustix::net::getsockname(&socket).ok();
+        let here = here.and_then(|addr| SocketAddr::try_from(addr).ok());
         let conn = Rc::new(Conn {
-            client: Client::new(back.peer(), back),
+            client: Client::new(back.peer(), here, back),
             server,
-            socket: Arc::new(socket),
+            socket: Arc::new(OpenFd::new(socket)),
             out: RefCell::default(),
             in_flight: Cell::new(0),
             held: Cell::new(0),

@@ -90,6 +90,9 @@ struct Mapped {
 pub struct Client {
     /// Its address, IPv4-mapped ones as IPv4.
     pub addr: SocketAddr,
+    /// The server's address it uses, if the socket still knows: calls to a host of NLM come from there, as it takes
+    /// none from elsewhere.
+    pub here: Option<SocketAddr>,
     /// The connection itself.
     pub back: BackConn,
     /// The NFSv4.0 client that last named itself, or state of its, over this connection: its other
@@ -103,7 +106,7 @@ pub struct Client {
 
 impl Client {
     /// A peer nothing is known of yet.
-    pub fn new(addr: SocketAddr, back: BackConn) -> Rc<Self> {
+    pub fn new(addr: SocketAddr, here: Option<SocketAddr>, back: BackConn) -> Rc<Self> {
         let ip = addr.ip().to_canonical();
         let addr = match addr {
             // The scope is part of a link-local address.
@@ -114,6 +117,7 @@ impl Client {
         };
         Rc::new(Client {
             addr,
+            here,
             back,
             speaker: Cell::default(),
             grant: RefCell::default(),

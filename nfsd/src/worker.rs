@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vfs::exec;
-use vfs::uring::fixed::OpenFd;
 use vfs::uring::{Ring, RingConfig};
 
 use crate::config::Limits;
@@ -120,12 +119,12 @@ thread_local! {
 
 /// Takes an accepted connection over; runs on the worker's thread.
 pub fn take_connection(server: Arc<Shared>, socket: OwnedFd, addr: SocketAddr, slot: Slot) {
-    serve(Conn::new(server, OpenFd::new(socket), addr), slot);
+    serve(Conn::new(server, socket, addr), slot);
 }
 
 /// Takes a connection over that this server opened; runs on the worker's thread.
 pub fn take_outgoing(server: Arc<Shared>, socket: OwnedFd, back: BackConn, slot: Slot) {
-    serve(Conn::outgoing(server, OpenFd::new(socket), back), slot);
+    serve(Conn::outgoing(server, socket, back), slot);
 }
 
 fn serve(conn: Rc<Conn>, slot: Slot) {

@@ -2,6 +2,7 @@
 //! (RFC 7530 section 16.33, SETCLIENTID).
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,7 +36,7 @@ impl OutConn {
     }
 }
 
-/// Connects over TCP, within `patience`. It counts as one of the peer's connections. Only on a
+/// Connects over TCP, within `patience`, from the address `from` if that is given and still here. It counts as one of the peer's connections. Only on a
 /// worker; the connection is served by the worker with the fewest.
 ///
 /// # Errors
@@ -43,6 +44,7 @@ impl OutConn {
 /// while the server stops.
 pub async fn connect(
     server: &Arc<Shared>,
+    from: Option<SocketAddr>,
     peer: SocketAddr,
     patience: Duration,
 ) -> Result<OutConn, Errno> {
@@ -53,6 +55,9 @@ pub async fn connect(
     };
     let slot = worker::admit(server, peer.ip().to_canonical()).ok_or(Errno::EMFILE)?;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if let Some(from) = from {
+        bind(&socket, from, peer);
+    }
     let connected = exec::timeout(patience, net_ops::connect(socket, peer)).await;
     let socket = connected.unwrap_or(Err(Errno::ETIMEDOUT))?;
     listener::configure(&socket)?;
@@ -65,4 +70,19 @@ pub async fn connect(
     back.clone()
         .post(move || worker::take_outgoing(server, socket, back, slot));
     Ok(owned)
+}
+
+/// Has `socket` connect from `from`, any port. When it cannot, the kernel chooses.
+fn bind(socket: &OwnedFd, mut from: SocketAddr, peer: SocketAddr) {
+    from.set_port(0);
+    let from = match (from, peer) {
+        // What came by an IPv4-mapped address.
+        (SocketAddr::V6(_), SocketAddr::V4(_)) => SocketAddr::new(from.ip().to_canonical(), 0),
+        _ => from,
+    };
+    if from.is_ipv4() == peer.is_ipv4()
+        && let Err(error) = rustix::net::bind(socket, &from)
+    {
+        tracing::debug!(%from, %error, "calling from another address");
+    }
 }

@@ -258,7 +258,7 @@ fn creation(clientid: u64, sequence: u32) -> CreateSessionArgs<'static> {
 fn client() -> Rc<Client> {
     let addr = SocketAddr::from(([127, 0, 0, 1], 1000));
     let remote = Remote::new(0).expect("a mailbox");
-    Client::new(addr, BackConn::new(remote, addr))
+    Client::new(addr, None, BackConn::new(remote, addr))
 }
 
 fn on_worker(test: impl AsyncFnOnce(Peer) + 'static) {

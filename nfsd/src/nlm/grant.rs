@@ -108,7 +108,7 @@ async fn granted(
         vers,
         proc: NlmProc::Granted.wire(),
     };
-    let answer = peer::call(server, host.key.ip, what, &bytes).await?;
+    let answer = peer::call(server, grant.asked.here, host.key.ip, what, &bytes).await?;
     let res: Res<'_> = Dec::new(&answer).get().map_err(|_| CallError::Garbage)?;
     Ok(res.stat)
 }

@@ -33,11 +33,12 @@ pub fn encoded(args: &impl Encode) -> Result<Vec<u8>, CallError> {
 
 async fn call_at(
     server: &Arc<Shared>,
+    from: Option<SocketAddr>,
     addr: SocketAddr,
     what: Procedure,
     args: &[u8],
 ) -> Result<Vec<u8>, CallError> {
-    let connected = conn::connect(server, addr, PATIENCE).await;
+    let connected = conn::connect(server, from, addr, PATIENCE).await;
     let connection = connected.map_err(|error| {
         tracing::debug!(%addr, %error, "cannot connect");
         CallError::Closed
@@ -47,7 +48,12 @@ async fn call_at(
 }
 
 /// Port of a program on a host.
-async fn port(server: &Arc<Shared>, ip: IpAddr, prog: u32, vers: u32) -> Result<u16, CallError> {
+async fn port(
+    server: &Arc<Shared>,
+    from: Option<SocketAddr>,
+    ip: IpAddr,
+    [prog, vers]: [u32; 2],
+) -> Result<u16, CallError> {
     let mapper = SocketAddr::new(ip, PMAP_PORT);
     let port = if ip.is_ipv4() {
         let what = Procedure {
@@ -61,7 +67,7 @@ async fn port(server: &Arc<Shared>, ip: IpAddr, prog: u32, vers: u32) -> Result<
             prot: IPPROTO_TCP,
             port: 0,
         };
-        let answer = call_at(server, mapper, what, &encoded(&wanted)?).await?;
+        let answer = call_at(server, from, mapper, what, &encoded(&wanted)?).await?;
         let port = Dec::new(&answer).u32().ok();
         port.and_then(|port| u16::try_from(port).ok())
     } else {
@@ -77,7 +83,7 @@ async fn port(server: &Arc<Shared>, ip: IpAddr, prog: u32, vers: u32) -> Result<
             r_addr: RpcbString(b""),
             r_owner: RpcbString(b""),
         };
-        let answer = call_at(server, mapper, what, &encoded(&wanted)?).await?;
+        let answer = call_at(server, from, mapper, what, &encoded(&wanted)?).await?;
         let address = Dec::new(&answer).get::<RpcbString<'_>>().ok();
         let address = address.and_then(|text| parse_universal_addr(text.0));
         address.map(|address| address.port())
@@ -85,16 +91,18 @@ async fn port(server: &Arc<Shared>, ip: IpAddr, prog: u32, vers: u32) -> Result<
     port.filter(|port| *port != 0).ok_or(CallError::Closed)
 }
 
-/// Calls a program of a host.
+/// Calls a program of a host, from the address `from` if there is one: Linux knows the server it waits for, or has
+/// monitored, by its address.
 ///
 /// # Errors
 /// See [`CallError`]; `Closed` also when the host does not have the program.
 pub async fn call(
     server: &Arc<Shared>,
+    from: Option<SocketAddr>,
     ip: IpAddr,
     what: Procedure,
     args: &[u8],
 ) -> Result<Vec<u8>, CallError> {
-    let port = port(server, ip, what.prog, what.vers).await?;
-    call_at(server, SocketAddr::new(ip, port), what, args).await
+    let port = port(server, from, ip, [what.prog, what.vers]).await?;
+    call_at(server, from, SocketAddr::new(ip, port), what, args).await
 }

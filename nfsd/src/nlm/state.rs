@@ -4,7 +4,7 @@
 //! Lock order: table, then host, then file.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,6 +81,8 @@ fn file_key(file: &Arc<FileLocks>) -> FileKey {
 pub struct Asked {
     /// Version of the protocol.
     pub vers: u32,
+    /// The server's address it came to.
+    pub here: Option<SocketAddr>,
     /// The file handle.
     pub fh: Box<[u8]>,
     /// First byte.
@@ -320,7 +322,11 @@ impl Host {
         let mut inner = self.inner();
         let owner = self.enter(&mut inner, file, request, now)?;
         let same = |w: &Wait| w.owner == owner && w.wanted == request.wanted;
-        if inner.waits.values().any(same) {
+        if let Some(serial) = inner.waits.iter().find(|(_, w)| same(w)).map(|(s, _)| *s) {
+            // Perhaps by another way.
+            if let Some(wait) = inner.waits.get_mut(&serial) {
+                wait.asked = request.asked.clone();
+            }
             return Ok(None);
         }
         let joined = || {

@@ -203,7 +203,7 @@ impl Channel {
             }
             own.generation
         };
-        let connected = conn::connect(server, to, patience(server)).await;
+        let connected = conn::connect(server, None, to, patience(server)).await;
         let mut own = self.own();
         match connected {
             Ok(conn) if own.generation == generation && !self.queue.is_closed() => {

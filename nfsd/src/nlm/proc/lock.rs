@@ -48,6 +48,7 @@ async fn lock(
         state: args.state,
         asked: Asked {
             vers,
+            here: cx.client.here,
             fh: args.alock.fh.0.into(),
             offset: args.alock.offset,
             len: args.alock.len,

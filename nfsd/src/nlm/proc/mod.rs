@@ -118,13 +118,14 @@ fn fits(done: Result<(), XdrError>) -> Result<(), Refusal> {
 /// Calls the host back with what its message came to. It asks again when that does not arrive.
 fn answer_by_call(cx: &Cx, vers: u32, res: NlmProc, bytes: Vec<u8>) {
     let (server, ip) = (cx.server.clone(), cx.client.addr.ip());
+    let here = cx.client.here;
     let what = Procedure {
         prog: NLM_PROGRAM,
         vers,
         proc: res.wire(),
     };
     exec::spawn(async move {
-        if let Err(error) = peer::call(&server, ip, what, &bytes).await {
+        if let Err(error) = peer::call(&server, here, ip, what, &bytes).await {
             tracing::debug!(%ip, %res, %error, "the answer did not arrive");
         }
     });

@@ -40,6 +40,7 @@ fn request(svid: i32, wanted: Held) -> Request {
         state: 1,
         asked: Asked {
             vers: 4,
+            here: None,
             fh: Box::from(&b"fh"[..]),
             offset: wanted.range.offset(),
             len: wanted.range.length(),

@@ -46,7 +46,7 @@ pub struct Range {
 }
 
 /// What to do with a range: `libc::F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
-fn request(kind: i32, range: Range) -> libc::flock {
+pub fn request(kind: i32, range: Range) -> libc::flock {
     libc::flock {
         l_type: kind as i16,
         l_whence: libc::SEEK_SET as i16,
@@ -107,7 +107,11 @@ fn both(path: &Path) -> File {
     options.open(path).expect("open")
 }
 
-fn step(path: &Path, slot: &mut Option<File>, word: &str) {
+/// Does one word.
+///
+/// # Panics
+/// If it is not as it must be.
+pub fn step(path: &Path, slot: &mut Option<File>, word: &str) {
     let (name, rest) = word.split_once(':').unwrap_or((word, ""));
     match name {
         "open" => return *slot = Some(both(path)),
@@ -155,7 +159,8 @@ fn step(path: &Path, slot: &mut Option<File>, word: &str) {
     assert!(right, "{word} on {} was {did}", path.display());
 }
 
-fn range(text: &str) -> Range {
+/// START:LEN.
+pub fn range(text: &str) -> Range {
     let number = |t: &str| {
         t.parse()
             .unwrap_or_else(|_| panic!("{text}: not START:LEN"))

@@ -3,6 +3,10 @@
 //!     guest checks DIR VERSION [FILTER]  file-system checks, one PASS or FAIL line each, as far as an NFS VERSION (3,
 //!                                        4.0, 4.1, 4.2) can pass them; `local` is every check
 //!     guest locks FILE STEP...           locks, see locks.rs
+//!     guest lock-suite DIR PEERS THERE   what POSIX says of record locks, a PASS or FAIL line each, see lock_suite.rs
+//!     guest lock-peers ADDR              the other processes of a suite on another machine
+//!     guest mail FILE WHO COUNT          appends messages to a mailbox, see mail.rs
+//!     guest mail-check FILE COUNT WHO... each has COUNT messages there, all whole, and nobody else any
 //!     guest torture-prepare DIR SIZES    SIZES: PROCESSES RANGES FILES ROUNDS, see torture.rs
 //!     guest torture DIR CLIENT SIZES [STOP]
 //!     guest torture-sum DIR SIZES
@@ -27,7 +31,10 @@ mod extended;
 mod keeper;
 mod ledger;
 mod load;
+mod lock_cases;
+mod lock_suite;
 mod locks;
+mod mail;
 mod names;
 mod sparse;
 mod torture;
@@ -42,6 +49,15 @@ fn main() -> ExitCode {
         ["checks", dir, version] => checks(Path::new(dir), version, ""),
         ["checks", dir, version, filter] => checks(Path::new(dir), version, filter),
         ["locks", file, ref steps @ ..] => locks::run(Path::new(file), steps),
+        ["lock-suite", dir, peers, there] => {
+            lock_suite::run(Path::new(dir), peers, Path::new(there))
+        }
+        ["lock-peers", addr] => lock_suite::peers(addr),
+        ["lock-peer"] => lock_suite::peer(),
+        ["mail", file, who, count] => mail::deliver(Path::new(file), who, number(count)),
+        ["mail-check", file, count, ref who @ ..] => {
+            mail::check(Path::new(file), who, number(count))
+        }
         ["torture-prepare", dir, ref sizes @ ..] => torture::prepare(Path::new(dir), plan(sizes)),
         ["torture", dir, client, ref sizes @ .., stop] if sizes.len() == 4 => {
             torture::fight(Path::new(dir), number(client), plan(sizes), stop)
