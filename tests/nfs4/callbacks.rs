@@ -53,7 +53,7 @@ fn open(ops: Ops, seqid: u32, access: u32, clientid: u64, name: Option<&[u8]>) -
 }
 
 /// A delegation: for writing, and its stateid.
-type Deleg = Option<(bool, Stateid4)>;
+pub(super) type Deleg = Option<(bool, Stateid4)>;
 
 /// The results of a successful OPEN.
 #[track_caller]
@@ -80,7 +80,7 @@ fn opened(done: &mut Results) -> (Stateid4, u32, Deleg) {
 }
 
 /// A file in the export, and its handle.
-fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
+pub(super) fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
     std::fs::write(server.export().join(name), data).expect("a file");
     let (mut client, dir) = at_export(server);
     let mut done = client.compound(0, &Ops::new().putfh(&dir).lookup(name.as_bytes()).getfh());
@@ -89,7 +89,7 @@ fn file(server: &TestServer, name: &str, data: &[u8]) -> Fh {
     done.fh()
 }
 
-fn session(server: &TestServer, name: &str) -> Session {
+pub(super) fn session(server: &TestServer, name: &str) -> Session {
     Session::on(
         server.client(),
         &Terms::new(1).named(name.as_bytes()).called_back(),
@@ -97,7 +97,11 @@ fn session(server: &TestServer, name: &str) -> Session {
 }
 
 #[track_caller]
-fn open_file(session: &mut Session, fh: &Fh, access: u32) -> Result<(Stateid4, Deleg), S> {
+pub(super) fn open_file(
+    session: &mut Session,
+    fh: &Fh,
+    access: u32,
+) -> Result<(Stateid4, Deleg), S> {
     let clientid = session.clientid;
     let ops = open(Ops::new().putfh(fh), 0, access, clientid, None);
     let done = session.call(&ops);
@@ -117,7 +121,7 @@ fn open_results(mut done: Results) -> Result<(Stateid4, Deleg), S> {
 }
 
 #[track_caller]
-fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
+pub(super) fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
     let (_, deleg) = open_file(session, fh, access).expect("open");
     let (write, stateid) = deleg.expect("a delegation");
     assert_eq!(write, access & WRITE != 0);
@@ -125,7 +129,7 @@ fn delegated(session: &mut Session, fh: &Fh, access: u32) -> Stateid4 {
 }
 
 #[track_caller]
-fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
+pub(super) fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
     let ops = Ops::new().putfh(fh).op(Op4::Delegreturn, stateid);
     let mut done = session.call(&ops);
     done.ok(Op4::Putfh);
@@ -134,7 +138,7 @@ fn give_back(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
 
 /// Takes the CB_RECALL of a delegation and says that it was heard.
 #[track_caller]
-fn hear_recall(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
+pub(super) fn hear_recall(session: &mut Session, fh: &Fh, stateid: &Stateid4) {
     let callback = session.callback();
     let args: CbRecall4args<'_> = callback.args(CbOp4::Recall);
     assert_eq!((args.stateid, args.fh.0), (*stateid, fh.as_slice()));
@@ -425,7 +429,7 @@ fn destroying_the_session_does_not_wait_for_callbacks() {
 
 /// LOCK of everything for writing, under an open, by a client that waits.
 #[track_caller]
-fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
+pub(super) fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
     let mut args = encode(&WRITEW_LT);
     args.extend(encode(&false));
     args.extend(encode(&0_u64));
@@ -441,7 +445,7 @@ fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
 }
 
 #[track_caller]
-fn unlock_all(session: &mut Session, fh: &Fh, locked: &Stateid4) {
+pub(super) fn unlock_all(session: &mut Session, fh: &Fh, locked: &Stateid4) {
     let mut args = encode(&WRITEW_LT);
     args.extend(encode(&0_u32));
     args.extend(encode(locked));

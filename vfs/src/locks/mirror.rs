@@ -219,7 +219,7 @@ impl State {
             let all = self.cover(Range::from(0));
             self.mirror.as_mut()?.renew(&all);
         }
-        let locked = self.ranges.as_ref().is_some_and(|r| r.len() > 0);
+        let locked = self.ranges.as_ref().is_some_and(|r| !r.is_free());
         self.mirror
             .take_if(|m| m.users == 0 && !locked && !m.behind)
     }

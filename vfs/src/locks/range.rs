@@ -231,6 +231,11 @@ impl Ranges {
         self.index.len()
     }
 
+    /// Nobody locks anything.
+    pub(super) fn is_free(&self) -> bool {
+        self.index.is_empty()
+    }
+
     /// Nobody locks anything or is about to.
     pub(super) fn is_empty(&self) -> bool {
         self.owners.is_empty()

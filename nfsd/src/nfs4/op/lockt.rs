@@ -38,7 +38,7 @@ pub(super) async fn run(
     }
     let home = c.home(&client);
     let locks = opened.file.locks();
-    let _hosted = host::locks(&opened, args.locktype.kind()).await?;
+    let _hosted = host::locks(opened, args.locktype.kind()).await?;
     for _ in 0..TRIES {
         let owner = client.lock().holdings.locker_id(home, args.owner.owner.0);
         let conflict = match locks.test(home.client_id(), owner, range, args.locktype.kind()) {
