@@ -13,6 +13,7 @@ pub mod exported;
 pub mod fh;
 pub mod finding;
 pub mod groups;
+pub mod host;
 pub mod junction;
 pub mod listener;
 pub mod lock_list;

@@ -1,5 +1,6 @@
 //! What `ringnfs locks` prints: every range locked or waited for and every share of NLM, by file, with
-//! who holds it under which protocol and for how long.
+//! who holds it under which protocol and for how long; and what processes of the host have locked of those
+//! files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,13 +33,13 @@ struct Entry {
     offset: u64,
     /// Last byte; none: up to the end.
     last: Option<u64>,
-    /// `nlm`, `4.0`, `4.1`.
+    /// `nlm`, `4.0`, `4.1`; `host` for a process here.
     protocol: String,
     /// Address of the client.
     address: String,
     /// What the client calls itself.
     client: String,
-    /// The owner, as its client names it.
+    /// The owner, as its client names it; the number of a process here, where the kernel says it.
     owner: String,
     /// How long.
     seconds: u64,
@@ -185,6 +186,25 @@ impl Listing<'_> {
     }
 }
 
+impl Listing<'_> {
+    fn host(&mut self) {
+        for file in self.server.vfs.table.locks.mirrored() {
+            for (held, pid) in file.host_locks() {
+                let what = self.range(&file, None, held, false);
+                self.entries.push(Entry {
+                    protocol: "host".to_owned(),
+                    owner: if pid == 0 {
+                        String::new()
+                    } else {
+                        pid.to_string()
+                    },
+                    ..what
+                });
+            }
+        }
+    }
+}
+
 fn list(server: &Shared) -> Vec<Entry> {
     let mut listing = Listing {
         server,
@@ -193,6 +213,7 @@ fn list(server: &Shared) -> Vec<Entry> {
     };
     listing.nlm();
     listing.nfs4();
+    listing.host();
     listing.entries.sort();
     listing.entries
 }

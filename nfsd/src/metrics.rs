@@ -61,7 +61,7 @@ fn collect(shared: &Shared) -> BTreeMap<String, u64> {
 }
 
 /// What NFSv4 clients hold, and what is held on files by anybody.
-fn state(shared: &Shared) -> [(&'static str, u64); 17] {
+fn state(shared: &Shared) -> [(&'static str, u64); 18] {
     let (records, held) = (shared.state.counts(), shared.state.held());
     let files = shared.vfs.table.locks.counts();
     [
@@ -82,6 +82,7 @@ fn state(shared: &Shared) -> [(&'static str, u64); 17] {
         ("locks.ranges", files.ranges),
         ("locks.delegations", files.delegations),
         ("locks.waiters", files.waiters),
+        ("locks.on_host", files.mirrors),
     ]
 }
 

@@ -71,6 +71,8 @@ pub struct Shared {
     pub port: u16,
     /// When the server started, on the monotonic clock.
     pub started: Instant,
+    /// Whether some worker asks processes of the host for locks they hold.
+    pub asking_host: AtomicBool,
     /// No new connections, no new requests.
     pub stopping: AtomicBool,
     /// The daemon's configuration.
@@ -140,6 +142,7 @@ impl Shared {
             io_max: IO_MAX,
             port: parts.port,
             started: exec::now(),
+            asking_host: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             connections: worker::Connections::new(parts.remotes.len()),
             remotes: parts.remotes,

@@ -15,6 +15,7 @@ use vfs::uring::{Ring, RingConfig};
 
 use crate::config::Limits;
 use crate::conn::{self, BackConn, Conn};
+use crate::host;
 use crate::listener::{self, Listening};
 use crate::nfs4::cb::{self, recall_any};
 use crate::nfs4::durable;
@@ -220,6 +221,8 @@ async fn check_leases(shared: Arc<Shared>) {
         shared.state.sweep(exec::now());
         // An error is logged by the store, and this comes again.
         let _ = durable::settled(&shared).await;
+        shared.vfs.table.locks.lapse(exec::now());
+        host::watch(&shared);
         recall_any::check(&shared, shared.config.limits.delegations as usize);
         for host in shared.nlm.sweep(exec::now()) {
             drop(shared.recovery.remove_host(host));

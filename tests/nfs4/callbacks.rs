@@ -429,7 +429,7 @@ fn destroying_the_session_does_not_wait_for_callbacks() {
 
 /// LOCK of everything for writing, under an open, by a client that waits.
 #[track_caller]
-fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
+pub(super) fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
     let mut args = encode(&WRITEW_LT);
     args.extend(encode(&false));
     args.extend(encode(&0_u64));
@@ -445,7 +445,7 @@ fn lock_all(session: &mut Session, fh: &Fh, open: &Stateid4) -> Results {
 }
 
 #[track_caller]
-fn unlock_all(session: &mut Session, fh: &Fh, locked: &Stateid4) {
+pub(super) fn unlock_all(session: &mut Session, fh: &Fh, locked: &Stateid4) {
     let mut args = encode(&WRITEW_LT);
     args.extend(encode(&0_u32));
     args.extend(encode(locked));

@@ -15,6 +15,7 @@ mod direct;
 pub mod errno;
 pub mod exec;
 pub mod file;
+mod host;
 mod lane;
 mod listing;
 pub mod locks;

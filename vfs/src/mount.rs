@@ -38,6 +38,8 @@ pub struct Mount {
     block: u32,
     /// POSIX ACLs are supported.
     pub(crate) acl: bool,
+    /// See [`Mount::locks_at_once`].
+    locks_at_once: bool,
     /// `RWF_NOWAIT` writes are worth a try.
     pub(crate) nowait_write: AtomicBool,
     /// Other directories of the same file system that are exported, each open as its own mount: the
@@ -142,6 +144,7 @@ impl Mount {
             fine_ctime: crate::change::fine_ctime(stat.f_type),
             block: u32::try_from(stat.f_bsize).unwrap_or(0),
             acl,
+            locks_at_once: sys::LOCKS_AT_ONCE.contains(&stat.f_type),
             nowait_write: AtomicBool::new(nowait_write),
             views: Mutex::default(),
             fd,
@@ -167,6 +170,12 @@ impl Mount {
     /// Whether its files can have POSIX ACLs: not where the file system has none or is mounted `noacl`.
     pub fn acls(&self) -> bool {
         self.acl
+    }
+
+    /// Locks of its files are the kernel's own: fcntl(2) sets one at once, without asking another host
+    /// or a process.
+    pub fn locks_at_once(&self) -> bool {
+        self.locks_at_once
     }
 
     fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {

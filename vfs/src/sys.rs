@@ -235,6 +235,25 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// File systems with multigrain timestamps (`FS_MGTIME`, Linux 6.13).
 pub(crate) const MULTIGRAIN: [i64; 4] = [EXT_MAGIC, XFS_MAGIC, BTRFS_MAGIC, TMPFS_MAGIC];
 
+/// `statfs(2)` types of file systems that leave byte-range locks to the kernel: ext4, XFS, btrfs, tmpfs,
+/// F2FS, bcachefs, ZFS, overlayfs, vfat, exFAT, squashfs, EROFS, ISO 9660, UDF.
+pub(crate) const LOCKS_AT_ONCE: [i64; 14] = [
+    EXT_MAGIC,
+    XFS_MAGIC,
+    BTRFS_MAGIC,
+    TMPFS_MAGIC,
+    0xF2F5_2010,
+    0xCA45_1A4E,
+    0x2FC1_2FC1,
+    0x794C_7630,
+    0x4D44,
+    0x2011_BAB0,
+    0x7371_7368,
+    0xE0F5_E1E2,
+    0x9660,
+    0x1501_3346,
+];
+
 /// An identity of the file system `fd` lies on that survives reboot and remount: the UUID where
 /// the file system gives one. `None` where nothing stable is known (tmpfs).
 pub fn fs_identity(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
@@ -326,6 +345,68 @@ pub(crate) fn user_quota(fd: BorrowedFd<'_>, uid: u32) -> Result<DiskQuota> {
         soft: quota.dqb_bsoftlimit.saturating_mul(BLOCK),
         used: quota.dqb_curspace,
     })
+}
+
+/// What of a file is locked (`fcntl(2)`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileLock {
+    /// `F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
+    pub(crate) kind: libc::c_int,
+    /// First byte.
+    pub(crate) first: i64,
+    /// Last byte; `i64::MAX` is the end of every file.
+    pub(crate) last: i64,
+    /// The process that holds it; nobody's with an open file description's.
+    pub(crate) pid: i32,
+}
+
+fn flock(lock: FileLock) -> libc::flock {
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut raw: libc::flock = unsafe { std::mem::zeroed() };
+    raw.l_type = lock.kind as libc::c_short;
+    raw.l_whence = libc::SEEK_SET as libc::c_short;
+    raw.l_start = lock.first;
+    // Of length 0: up to the end.
+    raw.l_len = match lock.last {
+        i64::MAX => 0,
+        last => last - lock.first + 1,
+    };
+    raw
+}
+
+/// Locks or unlocks a range for an open file description; does not wait for who holds it.
+///
+/// # Errors
+/// `EAGAIN` when somebody else does; `fcntl(2)` `F_OFD_SETLK`.
+pub(crate) fn set_lock(fd: BorrowedFd<'_>, lock: FileLock) -> Result<()> {
+    let raw = flock(lock);
+    // SAFETY: the request reads one flock, which outlives the call.
+    let done = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const raw) };
+    match check(i64::from(done)) {
+        Err(Errno(libc::EACCES)) => Err(Errno::EAGAIN),
+        other => other.map(drop),
+    }
+}
+
+/// The lock of somebody else that excludes this one; if there are several, any.
+///
+/// # Errors
+/// `fcntl(2)` `F_OFD_GETLK`.
+pub(crate) fn find_lock(fd: BorrowedFd<'_>, wanted: FileLock) -> Result<Option<FileLock>> {
+    let mut raw = flock(wanted);
+    // SAFETY: the request reads and writes one flock, which outlives the call.
+    let done = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut raw) };
+    check(i64::from(done))?;
+    let kind = libc::c_int::from(raw.l_type);
+    Ok((kind != libc::F_UNLCK).then(|| FileLock {
+        kind,
+        first: raw.l_start,
+        last: match raw.l_len {
+            0 => i64::MAX,
+            len => raw.l_start.saturating_add(len - 1),
+        },
+        pid: raw.l_pid,
+    }))
 }
 
 /// The groups of a user in the server's databases (`getgrouplist(3)`), `gid` included. Empty for a

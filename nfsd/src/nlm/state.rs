@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vfs::locks::{
-    Access, ClientId, Conflict, Deny, FileLocks, Held, LockGuard, LockKind, Notify, OwnerId, Place,
-    Range, ShareGuard, WaitTicket, Waiting,
+    Access, ClientId, Conflict, Deny, FileLocks, Held, Hosted, LockGuard, LockKind, Notify,
+    OwnerId, Place, Range, ShareGuard, WaitTicket, Waiting,
 };
 
 /// Most hosts that hold something.
@@ -123,6 +123,8 @@ struct Wait {
     file: Arc<FileLocks>,
     /// `None` once granted, and while a delegation is on its way back.
     ticket: Option<WaitTicket>,
+    /// It will be locked on the host as well. `None` once granted, and where the host is not to see it.
+    hosted: Option<Hosted>,
     granted: bool,
     since: Instant,
 }
@@ -314,7 +316,7 @@ impl Host {
     pub fn wait(
         &self,
         file: &Arc<FileLocks>,
-        request: &Request,
+        (request, hosted): (&Request, Option<Hosted>),
         now: Instant,
         at_once: bool,
         notify: impl FnOnce(u64) -> Notify,
@@ -348,6 +350,7 @@ impl Host {
                 asked: request.asked.clone(),
                 file: file.clone(),
                 ticket,
+                hosted,
                 granted: false,
                 since: now,
             };
@@ -376,7 +379,7 @@ impl Host {
         match set.guard.lock(range, kind, now) {
             Ok(()) => {
                 wait.granted = true;
-                wait.ticket = None;
+                (wait.ticket, wait.hosted) = (None, None);
                 Attempt::Granted(Grant {
                     asked: wait.asked.clone(),
                     owner: set.name.clone(),

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::deleg::{DelegKind, DelegState};
 use super::line::Place;
-use super::range::{Held, LockKind, Range};
+use super::mirror::Hosted;
+use super::range::{Held, LockKind, Range, Ranges};
 use super::share::{Access, Deny, Opened};
 use super::{ClientId, Conflict, DelegId, FileLocks, Holder, OwnerId};
 
@@ -141,10 +142,17 @@ impl LockGuard {
             if let Some(line) = &mut state.line {
                 // Who is next in line comes before a request that only came now.
                 line.lapse(now);
+                line.ask_before(holder.owner, &wanted);
                 called = state.settle();
             }
             state.may_lock(holder, wanted)?;
+            let taken = state.take_on_host(wanted);
+            if let (Err(Conflict::Lock(..)), Some(line)) = (&taken, &mut state.line) {
+                line.hold_up(holder.owner, &wanted);
+            }
+            let taken = taken?;
             let set = state.ranges().set(holder.owner, range, Some(kind));
+            state.taken_on_host(wanted, taken, set.is_ok());
             set.map_err(|_| Conflict::Full)?;
             state.ranges().stamp(holder.owner, now);
             if let Some(line) = &mut state.line {
@@ -164,9 +172,8 @@ impl LockGuard {
     /// [`Conflict::Full`] when it would split a range and there is no room for another.
     pub fn unlock(&self, range: Range) -> Result<(), Conflict> {
         let owner = self.holder.owner;
-        let set = self
-            .file
-            .with(|state| state.ranges().set(owner, range, None));
+        let unlock = |ranges: &mut Ranges| ranges.set(owner, range, None);
+        let set = self.file.with(|state| state.unlocks(Some(range), unlock));
         set.map_err(|_| Conflict::Full)
     }
 
@@ -195,7 +202,10 @@ impl LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         let owner: OwnerId = self.holder.owner;
-        self.file.with(|state| state.ranges().leave(owner));
+        self.file.with(|state| {
+            let held = state.ranges().hull(owner);
+            state.unlocks(held, |ranges| ranges.leave(owner));
+        });
     }
 }
 
@@ -203,11 +213,17 @@ impl Drop for LockGuard {
 pub struct WaitTicket {
     file: Arc<FileLocks>,
     serial: u64,
+    /// What is waited for will be locked on the host as well.
+    _hosted: Option<Hosted>,
 }
 
 impl WaitTicket {
     pub(super) fn new(file: Arc<FileLocks>, serial: u64) -> Self {
-        WaitTicket { file, serial }
+        WaitTicket {
+            _hosted: file.hosted_again(),
+            file,
+            serial,
+        }
     }
 
     /// The file it waits for.

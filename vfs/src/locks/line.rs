@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::mirror::Mirror;
 use super::range::{Held, Ranges};
 use super::{Holder, OwnerId};
 
@@ -33,6 +34,8 @@ struct Waiter {
     holder: Holder,
     wanted: Held,
     ready: bool,
+    /// Only the host is in the way, as far as was asked.
+    held_up: bool,
     /// Set once it is ready and somebody else asks.
     until: Option<Instant>,
     notify: Notify,
@@ -75,6 +78,7 @@ impl Line {
             holder,
             wanted,
             ready: false,
+            held_up: false,
             until: None,
             notify,
         });
@@ -101,17 +105,49 @@ impl Line {
         }
     }
 
-    /// Who may try now: nobody holds what it wants, nobody before it wants that. In order.
-    pub(super) fn call(&mut self, ranges: &Ranges) -> Vec<Notify> {
+    /// Somebody waits for the host.
+    pub(super) fn held_up(&self) -> bool {
+        self.0.iter().any(|w| w.held_up)
+    }
+
+    /// Those who wait for the host are to ask it again.
+    pub(super) fn ask_again(&mut self) {
+        for w in &mut self.0 {
+            w.held_up = false;
+        }
+    }
+
+    /// As [`Line::ask_again`], of those who would be in the way of a request that only came now.
+    pub(super) fn ask_before(&mut self, owner: OwnerId, wanted: &Held) {
+        for w in &mut self.0 {
+            w.held_up &= !w.conflicts(owner, wanted);
+        }
+    }
+
+    /// The owner was called and came, but the host was quicker: it keeps its place.
+    pub(super) fn hold_up(&mut self, owner: OwnerId, wanted: &Held) {
+        let own = |w: &&mut Waiter| w.ready && w.holder.owner == owner && w.wanted == *wanted;
+        for w in self.0.iter_mut().filter(own) {
+            (w.ready, w.held_up, w.until) = (false, true, None);
+        }
+    }
+
+    /// Who may try now: nobody holds what it wants, nobody before it wants that. In order. Whom only the
+    /// host keeps from it is not asked about again before [`Line::ask_again`].
+    pub(super) fn call(&mut self, ranges: &Ranges, mirror: Option<&Mirror>) -> Vec<Notify> {
         let mut called = Vec::new();
         for at in 0..self.0.len() {
             let w = &self.0[at];
             let owner = w.holder.owner;
-            if w.ready || ranges.conflict(owner, w.wanted).is_some() {
+            if w.ready || w.held_up || ranges.conflict(owner, w.wanted).is_some() {
                 continue;
             }
             let mut before = self.0.iter().take(at);
             if before.any(|first| first.conflicts(owner, &w.wanted)) {
+                continue;
+            }
+            if mirror.is_some_and(|m| m.find(w.wanted).is_some()) {
+                self.0[at].held_up = true;
                 continue;
             }
             called.push(w.notify.clone());

@@ -7,6 +7,7 @@ mod deadlock;
 mod deleg;
 mod guard;
 mod line;
+mod mirror;
 mod range;
 mod share;
 mod table;
@@ -19,12 +20,14 @@ pub use deadlock::{HOLDERS_MAX, Waiting, is_circle};
 pub use deleg::{DelegKind, DelegState, HOLD_OFF, Refused, WAITING_MAX};
 pub use guard::{DelegGuard, LockGuard, NeverOpened, Passing, ShareGuard, WaitTicket};
 pub use line::{KEPT, LINE_MAX, Notify, Place};
+pub use mirror::{HOST, HostFile, Hosted};
 pub use range::{FILE_RANGES_MAX, Held, LockKind, OWNER_RANGES_MAX, Range};
 pub use share::{Access, Deny};
 pub use table::{Counts, LockTable};
 
 use deleg::Delegs;
 use line::Line;
+use mirror::Mirror;
 use range::Ranges;
 use share::{Opened, Shares};
 use table::Key;
@@ -71,6 +74,8 @@ const WRITE_DELEG: u32 = 4;
 const DENY_READ: u32 = 8;
 const DENY_WRITE: u32 = 16;
 const LINE: u32 = 32;
+/// Somebody in line waits for the host.
+const HELD_UP: u32 = 64;
 
 #[derive(Default)]
 struct State {
@@ -78,6 +83,7 @@ struct State {
     delegs: Delegs,
     ranges: Option<Box<Ranges>>,
     line: Option<Box<Line>>,
+    mirror: Option<Box<Mirror>>,
     serial: u64,
 }
 
@@ -94,6 +100,7 @@ impl State {
 
     fn flags(&self) -> u32 {
         let idle = self.shares.is_empty()
+            && self.mirror.is_none()
             && self.delegs.is_empty()
             && self.ranges.as_ref().is_none_or(|r| r.is_empty())
             && self.line.as_ref().is_none_or(|l| l.is_empty());
@@ -105,6 +112,7 @@ impl State {
             (DENY_READ, denied.contains(Deny::READ)),
             (DENY_WRITE, denied.contains(Deny::WRITE)),
             (LINE, self.line.is_some()),
+            (HELD_UP, self.line.as_ref().is_some_and(|l| l.held_up())),
         ]
         .into_iter()
         .fold(
@@ -117,7 +125,10 @@ impl State {
     fn settle(&mut self) -> Vec<Notify> {
         let none = Ranges::default();
         let called = match &mut self.line {
-            Some(line) => line.call(self.ranges.as_deref().unwrap_or(&none)),
+            Some(line) => {
+                let ranges = self.ranges.as_deref().unwrap_or(&none);
+                line.call(ranges, self.mirror.as_deref())
+            }
             None => Vec::new(),
         };
         self.line.take_if(|line| line.is_empty());
@@ -190,7 +201,8 @@ fn recall(delegs: Vec<(ClientId, DelegId)>) -> Result<(), Conflict> {
 
 /// What everybody holds on one file. Shared by all who know the file, also through several mounts.
 ///
-/// Its mutex is short and innermost: under it nothing else is locked and nothing is called.
+/// Its mutex is short and innermost: under it nothing else is locked and nothing is called but
+/// [`HostFile`], which does not wait.
 pub struct FileLocks {
     state: Mutex<State>,
     flags: AtomicU32,
@@ -221,10 +233,11 @@ impl FileLocks {
     /// Every change goes through here: afterwards the flags say what is there, and whoever may try
     /// is told.
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, called) = {
+        let (result, called, unused) = {
             let mut state = self.lock();
             let result = change(&mut state);
             let called = state.settle();
+            let unused = state.take_unused_mirror();
             let flags = state.flags();
             let before = self.flags.swap(flags, SeqCst);
             if let Some((table, _)) = &self.home {
@@ -232,9 +245,12 @@ impl FileLocks {
                 const DELEG: u32 = READ_DELEG | WRITE_DELEG;
                 table.delegated(before & DELEG != 0, flags & DELEG != 0);
                 table.written(before & WRITE_DELEG != 0, flags & WRITE_DELEG != 0);
+                table.held_up(before & HELD_UP != 0, flags & HELD_UP != 0);
             }
-            (result, called)
+            (result, called, unused)
         };
+        // Closes a descriptor.
+        drop(unused);
         for notify in called {
             notify();
         }
@@ -294,8 +310,10 @@ impl FileLocks {
         range: Range,
         kind: LockKind,
     ) -> Result<(), Conflict> {
-        let holder = Holder { client, owner };
-        self.lock().may_lock(holder, Held { range, kind })
+        let (holder, wanted) = (Holder { client, owner }, Held { range, kind });
+        let state = self.lock();
+        state.may_lock(holder, wanted)?;
+        state.host_allows(wanted)
     }
 
     /// Joins the line for a lock that is held by others: `notify` is called, once and possibly before
@@ -320,6 +338,19 @@ impl FileLocks {
         });
         let serial = serial.ok_or(Conflict::Full)?;
         Ok(WaitTicket::new(self.clone(), serial))
+    }
+
+    /// Who in line waits for the host is told if it has made room. [`LockTable::ask_host`] does it for
+    /// all files.
+    pub fn ask_host(&self) {
+        if self.flags.load(SeqCst) & HELD_UP == 0 {
+            return;
+        }
+        self.with(|state| {
+            if let Some(line) = &mut state.line {
+                line.ask_again();
+            }
+        });
     }
 
     /// Time passes: who was called from the line and did not come in time loses its place, and the
@@ -437,6 +468,7 @@ impl FileLocks {
             ranges: state.ranges.as_ref().map_or(0, |r| r.len()) as u64,
             delegations: state.delegs.len() as u64,
             waiters: state.line.as_ref().map_or(0, |l| l.len()) as u64,
+            mirrors: u64::from(state.mirror.is_some()),
         }
     }
 }

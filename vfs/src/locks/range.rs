@@ -23,7 +23,7 @@ pub struct Range {
 }
 
 /// How a range is locked.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LockKind {
     /// Shared.
     Read,
@@ -83,6 +83,20 @@ impl Range {
         self.first <= other.first && other.last <= self.last
     }
 
+    /// What of it lies before and behind `other`, which it overlaps.
+    pub(super) fn without(&self, other: &Range) -> impl Iterator<Item = Range> + use<> {
+        let left = other
+            .first
+            .checked_sub(1)
+            .map(|last| Range { last, ..*self });
+        let right = other
+            .last
+            .checked_add(1)
+            .map(|first| Range { first, ..*self });
+        let sides = left.into_iter().chain(right);
+        sides.filter(|side| side.first <= side.last)
+    }
+
     /// 0 for a byte, else k for a distance between first and last from 2^(k-1) to 2^k - 1.
     fn size(&self) -> u8 {
         (u64::BITS - (self.last - self.first).leading_zeros()) as u8
@@ -103,6 +117,40 @@ pub struct Held {
     pub range: Range,
     /// How.
     pub kind: LockKind,
+}
+
+/// The last byte that can be locked on the host (`off_t`): what NFS has beyond that, only the table knows.
+const HOST_LAST: u64 = i64::MAX as u64;
+
+/// A part of a file, and how all owners together have it locked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Piece {
+    pub(super) range: Range,
+    pub(super) kind: Option<LockKind>,
+}
+
+/// Adds a part behind the others. `end` is the first byte that is not in it.
+fn append(pieces: &mut Vec<Piece>, first: u64, end: u64, kind: Option<LockKind>) {
+    let Some(last) = end.checked_sub(1).filter(|last| *last >= first) else {
+        return;
+    };
+    match pieces.last_mut() {
+        Some(piece) if piece.kind == kind => piece.range.last = last,
+        _ => pieces.push(Piece {
+            range: Range { first, last },
+            kind,
+        }),
+    }
+}
+
+/// The same with everything locked at least like this.
+pub(super) fn raised(pieces: &[Piece], kind: LockKind) -> Vec<Piece> {
+    let mut out = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let (Range { first, last }, kind) = (piece.range, piece.kind.max(Some(kind)));
+        append(&mut out, first, last + 1, kind);
+    }
+    out
 }
 
 /// No room for another range.
@@ -169,10 +217,23 @@ fn replace(
     (from..to, left.into_iter().chain(new).chain(right).collect())
 }
 
+fn kind_of(readers: usize, writers: usize) -> Option<LockKind> {
+    match (readers, writers) {
+        (_, 1..) => Some(LockKind::Write),
+        (1.., _) => Some(LockKind::Read),
+        _ => None,
+    }
+}
+
 impl Ranges {
     /// Ranges held.
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// Nobody locks anything.
+    pub(super) fn is_free(&self) -> bool {
+        self.index.is_empty()
     }
 
     /// Nobody locks anything or is about to.
@@ -189,6 +250,15 @@ impl Ranges {
             held: Vec::new(),
         });
         owner.guards += 1;
+    }
+
+    /// From the first to the last byte of what an owner holds.
+    pub(super) fn hull(&self, owner: OwnerId) -> Option<Range> {
+        let held = self.held(owner);
+        Some(Range {
+            first: held.first()?.range.first,
+            last: held.last()?.range.last,
+        })
     }
 
     /// One of an owner's guards goes: with the last go its ranges.
@@ -279,18 +349,8 @@ impl Ranges {
     }
 
     fn conflict_of_size(&self, size: u8, owner: OwnerId, wanted: Held) -> Option<(Holder, Held)> {
-        let reach = u64::MAX
-            .checked_shr(u64::BITS - u32::from(size))
-            .unwrap_or(0);
-        let from = (size, wanted.range.first.saturating_sub(reach), OwnerId(0));
-        let to = (size, wanted.range.last, OwnerId(u64::MAX));
-        self.index
-            .range(from..=to)
-            .find(|((.., theirs), held)| {
-                *theirs != owner
-                    && held.last >= wanted.range.first
-                    && held.kind.conflicts(wanted.kind)
-            })
+        self.of_size(size, wanted.range)
+            .find(|((.., theirs), held)| *theirs != owner && held.kind.conflicts(wanted.kind))
             .map(|(&(_, first, theirs), held)| {
                 let holder = Holder {
                     client: held.client,
@@ -324,6 +384,66 @@ impl Ranges {
                 owner: *owner,
             })
             .collect()
+    }
+
+    /// How all owners together have a range locked, as far as the host can lock it: parts that touch
+    /// differ in kind.
+    pub(super) fn cover(&self, range: Range) -> Vec<Piece> {
+        let (first, end) = (range.first, range.last.min(HOST_LAST) + 1);
+        let mut edges = Vec::new();
+        for (held, kind) in self.within(range) {
+            let (begin, behind) = (held.first.max(first), held.last.min(end - 1) + 1);
+            if begin < behind {
+                edges.push((begin, kind, true));
+                edges.push((behind, kind, false));
+            }
+        }
+        edges.sort_unstable_by_key(|(at, ..)| *at);
+        let (mut pieces, mut at) = (Vec::new(), first);
+        let (mut readers, mut writers) = (0_usize, 0_usize);
+        for (edge, kind, begins) in edges {
+            append(&mut pieces, at, edge, kind_of(readers, writers));
+            at = edge;
+            let count = match kind {
+                LockKind::Read => &mut readers,
+                LockKind::Write => &mut writers,
+            };
+            *count = if begins { *count + 1 } else { *count - 1 };
+        }
+        append(&mut pieces, at, end, kind_of(readers, writers));
+        pieces
+    }
+
+    /// Every range held that overlaps `range`, in no order.
+    fn within(&self, range: Range) -> Vec<(Range, LockKind)> {
+        let mut found = Vec::new();
+        let mut size = self.index.keys().next().map(|(size, ..)| *size);
+        while let Some(this) = size {
+            let of_size = self.of_size(this, range);
+            found.extend(of_size.map(|(&(_, first, _), held)| {
+                let last = held.last;
+                (Range { first, last }, held.kind)
+            }));
+            let next = (this + 1, 0, OwnerId(0))..;
+            size = self.index.range(next).next().map(|((size, ..), _)| *size);
+        }
+        found
+    }
+
+    /// Of one size those that overlap `range`, by their first byte.
+    fn of_size(
+        &self,
+        size: u8,
+        range: Range,
+    ) -> impl Iterator<Item = (&(u8, u64, OwnerId), &Indexed)> {
+        let reach = u64::MAX
+            .checked_shr(u64::BITS - u32::from(size))
+            .unwrap_or(0);
+        let from = (size, range.first.saturating_sub(reach), OwnerId(0));
+        let to = (size, range.last, OwnerId(u64::MAX));
+        self.index
+            .range(from..=to)
+            .filter(move |(_, held)| held.last >= range.first)
     }
 
     /// Somebody else than `client` holds a lock, or at least one for writing.

@@ -54,6 +54,8 @@ pub struct Counts {
     pub delegations: u64,
     /// Lock requests in line.
     pub waiters: u64,
+    /// Files whose locks are locked on the host as well.
+    pub mirrors: u64,
 }
 
 /// Every file's conflict table.
@@ -65,6 +67,8 @@ pub struct LockTable {
     delegated: AtomicUsize,
     /// Those with one for writing.
     writers: AtomicUsize,
+    /// Files with somebody in line who waits for the host.
+    held_up: AtomicUsize,
 }
 
 impl Default for LockTable {
@@ -75,6 +79,7 @@ impl Default for LockTable {
             lines: AtomicUsize::new(0),
             delegated: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
+            held_up: AtomicUsize::new(0),
         }
     }
 }
@@ -188,6 +193,35 @@ impl LockTable {
         self.writers.load(Relaxed) > 0
     }
 
+    /// Somebody in a file's line waits for the host, or nobody any more.
+    pub(super) fn held_up(&self, before: bool, after: bool) {
+        count(&self.held_up, before, after);
+    }
+
+    /// Files with somebody in line who waits for a process of the host: nobody tells when that unlocks,
+    /// so [`LockTable::ask_host`] must be called now and then.
+    pub fn waits_for_host(&self) -> usize {
+        self.held_up.load(Relaxed)
+    }
+
+    /// [`FileLocks::ask_host`] for every file where that matters.
+    pub fn ask_host(&self) {
+        if self.waits_for_host() > 0 {
+            self.for_each(FileLocks::ask_host);
+        }
+    }
+
+    /// Every file that has something on the host.
+    pub fn mirrored(&self) -> Vec<Arc<FileLocks>> {
+        let mut files = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            files.extend(shard.iter().filter_map(|(_, f)| f.upgrade()));
+        }
+        files.retain(|file| file.counts().mirrors > 0);
+        files
+    }
+
     /// Whether any file is delegated: one load, to save looking for files that might be.
     pub fn any_delegated(&self) -> bool {
         self.delegated.load(Relaxed) > 0
@@ -215,6 +249,7 @@ impl LockTable {
             all.ranges += one.ranges;
             all.delegations += one.delegations;
             all.waiters += one.waiters;
+            all.mirrors += one.mirrors;
         });
         all
     }

@@ -8,6 +8,7 @@ use super::*;
 use crate::sys::KernelHandle;
 
 mod hammer;
+mod mirror;
 mod model;
 
 const A: ClientId = ClientId(1);

@@ -201,6 +201,7 @@ fn what_is_in_use_stays_in_the_table() {
             ranges: 1,
             delegations: 1,
             waiters: 1,
+            mirrors: 0,
         };
         assert_eq!(t.vfs.table.locks.counts(), counts);
         drop((open, range, place, given, pin));

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use vfs::exec;
-use vfs::locks::{Conflict, Held, Holder, LockKind, Notify, Range, Waiting};
+use vfs::locks::{Conflict, HOST, Held, Holder, LockKind, Notify, OwnerId, Range, Waiting};
 
 use crate::cx::{Opened, Reply};
 use crate::deadlock;
+use crate::host;
 use crate::nfs4::Op4;
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::durable;
@@ -184,6 +185,7 @@ async fn lock(
     };
     for _ in 0..TRIES {
         durable::settled(&c.cx.server).await?;
+        let _hosted = host::locks(c.regular()?, args.locktype.kind()).await?;
         let conflict = match try_lock(c, args, range, target) {
             Ok(stateid) => {
                 // Seldom, and the client keeps it while it asks again.
@@ -343,6 +345,16 @@ fn join(
     held.lapse_waits(now, c.state().config.lease);
     // Full: the client comes back by itself.
     let _ = held.wait(home, &owner, opened.file.locks(), request, now, notify);
+    drop(inner);
+    host::watch(&c.cx.server);
+}
+
+/// What a process of the host is called.
+fn host_name(owner: OwnerId) -> String {
+    match owner.0 {
+        0 => "host".to_owned(),
+        pid => format!("host {pid}"),
+    }
 }
 
 /// Appends `LOCK4denied`. No client may be held. Whoever is not of this protocol has no name here.
@@ -354,9 +366,11 @@ pub(super) fn put_denied(
 ) -> Result<(), Nfsstat4> {
     let client = u32::try_from(holder.client.0).ok();
     let client = client.and_then(|number| c.state().client(number));
-    let name = client
-        .as_ref()
-        .and_then(|client| client.lock().holdings.locker_name(holder.owner));
+    let name: Option<Arc<[u8]>> = match &client {
+        Some(client) => client.lock().holdings.locker_name(holder.owner),
+        None if holder.client == HOST => Some(host_name(holder.owner).into_bytes().into()),
+        None => None,
+    };
     out.put(&Lock4Denied {
         offset: held.range.offset(),
         length: held.range.length(),

@@ -4,6 +4,7 @@ use vfs::locks::{Conflict, Range};
 
 use super::lock::{LockType4, put_denied};
 use crate::cx::Reply;
+use crate::host;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::stateful::{TRIES, give_way};
 use crate::nfs4::status::Nfsstat4;
@@ -37,6 +38,7 @@ pub(super) async fn run(
     }
     let home = c.home(&client);
     let locks = opened.file.locks();
+    let _hosted = host::locks(opened, args.locktype.kind()).await?;
     for _ in 0..TRIES {
         let owner = client.lock().holdings.locker_id(home, args.owner.owner.0);
         let conflict = match locks.test(home.client_id(), owner, range, args.locktype.kind()) {

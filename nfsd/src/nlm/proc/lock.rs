@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vfs::exec;
-use vfs::locks::Conflict;
+use vfs::locks::{Conflict, Hosted};
 
 use super::target;
 use crate::cx::{Cx, Opened};
 use crate::deadlock;
+use crate::host as processes;
 use crate::nfs4::state::grace::Reclaim;
 use crate::nlm::grant;
 use crate::nlm::state::{Asked, Host, Request};
@@ -102,6 +103,7 @@ async fn contend(
     block: bool,
 ) -> Result<NlmStat, NlmStat> {
     let file = opened.file.locks();
+    let hosted = target::on_host(opened, request.wanted.kind).await?;
     let end = exec::now() + PATIENCE;
     for _ in 0..TRIES {
         let conflict = match host.lock(file, request, exec::now()) {
@@ -114,12 +116,12 @@ async fn contend(
                     continue;
                 }
                 return if block {
-                    wait(cx, opened, host, request, false)
+                    wait(cx, opened, host, (request, hosted), false)
                 } else {
                     Err(NlmStat::Denied)
                 };
             }
-            Conflict::Deleg(_) if block => return wait(cx, opened, host, request, true),
+            Conflict::Deleg(_) if block => return wait(cx, opened, host, (request, hosted), true),
             Conflict::Deleg(held) => {
                 if !target::returned(cx, file, &held, end).await {
                     return Err(NlmStat::Denied);
@@ -136,12 +138,13 @@ fn wait(
     cx: &Cx,
     opened: &Opened,
     host: &Arc<Host>,
-    request: &Request,
+    (request, hosted): (&Request, Option<Hosted>),
     recalled: bool,
 ) -> Result<NlmStat, NlmStat> {
     let (server, file) = (&cx.server, opened.file.locks());
     let notify = |serial| grant::notify(server, host, serial);
-    let joined = host.wait(file, request, exec::now(), recalled, notify);
+    let joined = host.wait(file, (request, hosted), exec::now(), recalled, notify);
+    processes::watch(server);
     let joined = joined.map_err(|_| NlmStat::DeniedNolocks)?;
     if let Some(waiting) = host.waiting(file, request)
         && deadlock::of_host(server, host, &request.owner, waiting)

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use vfs::locks::{ClientId, DelegId, FileLocks, Held, LockKind, Range};
+use vfs::locks::{ClientId, DelegId, FileLocks, Held, Hosted, LockKind, Range};
 use vfs::{FileKind, exec};
 
 use crate::conflict;
 use crate::cx::{Cx, Opened};
+use crate::host;
 use crate::nfs3::status::Nfsstat3;
 use crate::nlm::state::OwnerName;
 use crate::nlm::types::{Lock, NlmStat};
@@ -47,6 +48,15 @@ pub async fn returned(
 ) -> bool {
     let left = end.saturating_duration_since(exec::now());
     Box::pin(conflict::returned(&cx.server, file, held, left)).await
+}
+
+/// Before a lock is asked for: see [`host::locks`].
+///
+/// # Errors
+/// `DENIED_NOLOCKS`.
+pub async fn on_host(opened: &Opened, kind: LockKind) -> Result<Option<Hosted>, NlmStat> {
+    let hosted = Box::pin(host::locks(opened, kind)).await;
+    hosted.map_err(|_| NlmStat::DeniedNolocks)
 }
 
 /// The range of a lock.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vfs::exec;
-use vfs::locks::{Conflict, Held, Holder as Holding, LockKind, OwnerId};
+use vfs::locks::{Conflict, HOST, Held, Holder as Holding, LockKind, OwnerId};
 
 use super::target;
 use crate::cx::{Cx, Reply};
@@ -71,6 +71,7 @@ async fn test(cx: &Cx, args: &TestArgs<'_>) -> Result<(), No> {
     let (server, file) = (&cx.server, opened.file.locks());
     let (ip, name) = (cx.client.addr.ip(), args.alock.caller_name.0);
     let (host, owner) = (server.nlm.known(ip, name), target::owner(&args.alock));
+    let _hosted = target::on_host(&opened, wanted.kind).await?;
     let end = exec::now() + PATIENCE;
     for _ in 0..TRIES {
         let tested = match &host {
@@ -97,6 +98,11 @@ async fn test(cx: &Cx, args: &TestArgs<'_>) -> Result<(), No> {
 
 /// What a holder is called. One of another protocol has no name here.
 fn name_of(cx: &Cx, holding: Holding) -> OwnerName {
+    if holding.client == HOST {
+        let svid = i32::try_from(holding.owner.0).unwrap_or(0);
+        let oh = Box::from(*b"host");
+        return OwnerName { svid, oh };
+    }
     let host = cx.server.nlm.by_id(holding.client);
     let name = host.and_then(|host| host.owner_name(holding.owner));
     name.unwrap_or(OwnerName {

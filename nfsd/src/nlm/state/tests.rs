@@ -72,7 +72,7 @@ impl World {
 
     fn wait(&self, host: &Host, request: &Request) -> Option<u64> {
         let notify = self.notify();
-        let waits = host.wait(&self.file, request, self.now, false, |_| notify);
+        let waits = host.wait(&self.file, (request, None), self.now, false, |_| notify);
         waits.expect("room")
     }
 
@@ -236,7 +236,7 @@ fn delegations_come_back_first() {
     let conflict = b.lock(&w.file, &wanted, w.now);
     assert_eq!(conflict, Err(Conflict::Deleg(vec![(four, DelegId(1))])));
     let notify = w.notify();
-    let waits = b.wait(&w.file, &wanted, w.now, true, |_| notify);
+    let waits = b.wait(&w.file, (&wanted, None), w.now, true, |_| notify);
     let serial = waits.expect("room").expect("new");
     assert_eq!(w.attempt(&b, serial), "delegated");
     drop(delegated);
@@ -354,7 +354,7 @@ fn waits_are_bounded() {
         assert!(w.wait(&b, &write(1, n, 1)).is_some());
     }
     let notify = w.notify();
-    let one_more = b.wait(&w.file, &write(2, 0, 9), w.now, false, |_| notify);
+    let one_more = b.wait(&w.file, (&write(2, 0, 9), None), w.now, false, |_| notify);
     assert_eq!(one_more, Err(Full));
     assert_eq!(b.lines().len(), WAITS_MAX);
     b.free(None);

@@ -7,7 +7,13 @@ use super::*;
 
 const BYTES: u64 = 16;
 const OWNERS: u64 = 4;
-const BASES: [u64; 4] = [0, 1 << 33, u64::MAX - 16, u64::MAX - 15];
+const BASES: [u64; 5] = [
+    0,
+    1 << 33,
+    i64::MAX as u64 - 7,
+    u64::MAX - 16,
+    u64::MAX - 15,
+];
 
 fn holder(n: u64) -> Holder {
     Holder {
@@ -113,6 +119,16 @@ proptest! {
                 count += expected.len();
             }
             prop_assert_eq!(ranges.len(), count, "the index has as many");
+            let of_byte = |at: usize| bytes.iter().map(|owner| owner[at]).max().flatten();
+            let reachable = |at: usize| base + at as u64 <= HOST_LAST;
+            let expected: Vec<_> = (0..BYTES as usize).filter(|at| reachable(*at)).map(of_byte).collect();
+            let cover = ranges.cover(range(base, base + (BYTES - 1)));
+            let spread = cover.iter().flat_map(|p| {
+                let count = p.range.last - p.range.first + 1;
+                std::iter::repeat_n(p.kind, count as usize)
+            });
+            prop_assert_eq!(spread.collect::<Vec<_>>(), expected);
+            prop_assert!(cover.windows(2).all(|two| two[0].kind != two[1].kind));
         }
         for owner in 0..OWNERS {
             ranges.leave(OwnerId(owner));

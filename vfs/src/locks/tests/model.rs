@@ -382,6 +382,7 @@ impl World {
             ranges: self.bytes.iter().map(runs).sum::<usize>() as u64,
             delegations: self.delegs.len() as u64,
             waiters: 0,
+            mirrors: 0,
         };
         assert_eq!(self.file.counts(), expected);
         for share in &self.shares {

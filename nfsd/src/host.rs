@@ -1,0 +1,56 @@
+//! Processes of the host and the files they share with NFS clients: byte-range locks are seen by both
+//! (export option `host_locks`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use vfs::Errno;
+use vfs::exec;
+use vfs::locks::{Hosted, LockKind};
+
+use crate::cx::Opened;
+use crate::server::Shared;
+
+/// How soon a process of the host is asked again whether it has unlocked what an NFS client waits for.
+const ASK: Duration = Duration::from_millis(50);
+/// How long the pause between two times grows while nothing changes.
+const ASK_MAX: Duration = Duration::from_secs(1);
+
+/// Before a lock of this file is asked for: it is to be locked on the host as well. `None` where the
+/// export or the file system does not want that.
+///
+/// # Errors
+/// `open(2)`.
+pub async fn locks(opened: &Opened, kind: LockKind) -> Result<Option<Hosted>, Errno> {
+    if !opened.options.host_locks() || !opened.file.mount.locks_at_once() {
+        return Ok(None);
+    }
+    opened.file.hosted(kind).await.map(Some)
+}
+
+/// After a request has joined a line, and now and then: while somebody waits for a process of the host,
+/// which tells nobody when it unlocks, that is looked after. Only on a worker.
+pub fn watch(server: &Arc<Shared>) {
+    let table = &server.vfs.table.locks;
+    if table.waits_for_host() == 0 || server.asking_host.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    exec::spawn(ask(server.clone()));
+}
+
+async fn ask(server: Arc<Shared>) {
+    let table = &server.vfs.table.locks;
+    let (mut pause, mut waiting) = (ASK, table.waits_for_host());
+    while waiting > 0 && !server.stopping.load(Ordering::Acquire) {
+        exec::sleep(pause).await;
+        table.ask_host();
+        let now = table.waits_for_host();
+        pause = match now == waiting {
+            true => (pause * 2).min(ASK_MAX),
+            false => ASK,
+        };
+        waiting = now;
+    }
+    server.asking_host.store(false, Ordering::Release);
+}

@@ -1,0 +1,83 @@
+//! Locks of files as processes of the host see them: see [`crate::locks::HostFile`].
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crate::errno::{Errno, Result};
+use crate::file::File;
+use crate::locks::{Held, HostFile, Hosted, LockKind, Range};
+use crate::sys::{self, FileLock};
+use crate::uring::fixed::OpenFd;
+
+/// As fcntl(2) has it; `None` beyond what it can lock.
+fn file_lock(range: Range, kind: Option<LockKind>) -> Option<FileLock> {
+    Some(FileLock {
+        kind: match kind {
+            Some(LockKind::Read) => libc::F_RDLCK,
+            Some(LockKind::Write) => libc::F_WRLCK,
+            None => libc::F_UNLCK,
+        },
+        first: i64::try_from(range.offset()).ok()?,
+        last: i64::try_from(range.last()).unwrap_or(i64::MAX),
+        pid: 0,
+    })
+}
+
+/// As the table has it.
+fn held(lock: FileLock) -> Option<Held> {
+    let first = u64::try_from(lock.first).ok()?;
+    let length = match lock.last {
+        i64::MAX => u64::MAX,
+        last => u64::try_from(last).ok()?.checked_sub(first)? + 1,
+    };
+    Some(Held {
+        range: Range::new(first, length)?,
+        kind: match lock.kind {
+            libc::F_RDLCK => LockKind::Read,
+            _ => LockKind::Write,
+        },
+    })
+}
+
+impl HostFile for OpenFd {
+    fn set(&self, range: Range, kind: Option<LockKind>) -> Result<()> {
+        match file_lock(range, kind) {
+            Some(lock) => sys::set_lock(self.as_fd(), lock),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self, wanted: Held) -> Result<Option<(Held, u32)>> {
+        let Some(lock) = file_lock(wanted.range, Some(wanted.kind)) else {
+            return Ok(None);
+        };
+        let found = sys::find_lock(self.as_fd(), lock)?;
+        let pid = |lock: FileLock| u32::try_from(lock.pid).unwrap_or(0);
+        Ok(found.and_then(|lock| Some((held(lock)?, pid(lock)))))
+    }
+}
+
+/// Of a file nobody here can write: shared locks are all the host gets to see.
+fn unwritable(e: Errno) -> bool {
+    let all = [libc::EROFS, libc::ETXTBSY, libc::EPERM, libc::EACCES];
+    all.contains(&e.0)
+}
+
+impl File {
+    /// Makes locks of the file be locked on the host as well, at least while the value returned lives.
+    ///
+    /// # Errors
+    /// `open(2)`.
+    pub async fn hosted(&self, kind: LockKind) -> Result<Hosted> {
+        let (fd, writes) = match kind {
+            LockKind::Read => (self.data_fd(false).await?, false),
+            LockKind::Write => match self.data_fd(true).await {
+                Ok(fd) => (fd, true),
+                Err(e) if unwritable(e) => (self.data_fd(false).await?, false),
+                Err(e) => return Err(e),
+            },
+        };
+        let fd: Arc<OpenFd> = fd;
+        Ok(self.locks().hosted(fd, writes))
+    }
+}
