@@ -1,11 +1,16 @@
 //! `real`: what the real Linux client needs for everyday work, by wall time, against each server.
 //!
 //!     tests/bench/run --real [--versions 3,4.1,4.2] [--works untar,rsync] [--servers ringnfs,knfsd] [--files 5000]
-//!                            [--repeat 3] [--ops] [--list]
+//!                            [--repeat 3] [--barriers] [--ops] [--list]
 //!
 //! Each server has a client of its own, a user-mode Linux guest, and an ext4 file system in an image file; all are up at
 //! once and take turns, work by work. Before a work the client mounts anew, so it knows nothing. `--ops` also shows what
 //! the client asked: calls, milliseconds until the reply, errors.
+//!
+//! The disk of a guest (ubd) answers a flush without one, so knfsd's journal commits would cost nothing of what the
+//! others' do. That all have the same, the file systems are mounted `barrier=0`: a commit is written, not flushed, as with
+//! a disk whose cache survives power loss. `--barriers` leaves the flushes of those that can have them; knfsd is then no
+//! comparison.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -69,6 +74,7 @@ struct Args {
     files: u64,
     repeat: u64,
     ops: bool,
+    barriers: bool,
 }
 
 /// Seconds a script may take.
@@ -107,6 +113,7 @@ fn arguments() -> Result<Option<Args>, String> {
         files: 5000,
         repeat: 3,
         ops: false,
+        barriers: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -121,6 +128,10 @@ fn arguments() -> Result<Option<Args>, String> {
             args.ops = true;
             continue;
         }
+        if flag == "--barriers" {
+            args.barriers = true;
+            continue;
+        }
         let value = value.or_else(|| words.next());
         let value = value.ok_or_else(|| format!("{flag} wants a value"))?;
         match flag.as_str() {
@@ -131,7 +142,7 @@ fn arguments() -> Result<Option<Args>, String> {
             "--repeat" => args.repeat = number(&flag, &value, 1..=99)?,
             _ => {
                 return Err(format!(
-                    "{flag}: options are --versions, --works, --servers, --files, --repeat, --ops, --list"
+                    "{flag}: options are --versions, --works, --servers, --files, --repeat, --barriers, --ops, --list"
                 ));
             }
         }
@@ -149,7 +160,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(contender: Contender, files: u64) -> Bed {
+    fn new(contender: Contender, files: u64, barriers: bool) -> Bed {
         let rig = Rig::new();
         let guest = std::env::current_exe()
             .expect("this program")
@@ -162,6 +173,9 @@ impl Bed {
             ..Config::default()
         };
         let server = Server::start(&rig, &config);
+        if !barriers {
+            server.on_export("mount -o remount,barrier=0 .");
+        }
         // A compiler needs more memory than the usual guest has.
         let boot = Boot {
             mem: 1536,
@@ -219,7 +233,7 @@ fn run(args: &Args) -> bool {
     for contender in &args.contenders {
         let name = format!("real: {}", contender.name);
         if need::have(&name, &[GUEST, contender.kind.needs()]) {
-            beds.push(Bed::new(*contender, args.files));
+            beds.push(Bed::new(*contender, args.files, args.barriers));
         } else {
             complete = false;
         }
