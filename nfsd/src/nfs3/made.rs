@@ -32,6 +32,14 @@ impl Settle {
             Settle::Both
         }
     }
+
+    /// For a directory made with these attributes: mkdir(2) takes no setuid and setgid bits, they are set afterwards.
+    pub fn of_dir(set: &vfs::SetAttr) -> Self {
+        match set.mode {
+            Some(mode) if mode & 0o6000 != 0 => Settle::Both,
+            _ => Settle::of(set),
+        }
+    }
 }
 
 /// Answers a procedure whose directory could not be opened.
@@ -79,4 +87,22 @@ async fn settled(
         Settle::Both => settle(cx, dir, &[&dir.file, &file]).await?,
     }
     Ok((file, attr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mkdir_does_not_take_is_settled_on_its_own() {
+        let of = |mode, uid| vfs::SetAttr {
+            mode,
+            uid,
+            ..vfs::SetAttr::default()
+        };
+        assert_eq!(Settle::of_dir(&of(Some(0o755), None)), Settle::Dir);
+        assert_eq!(Settle::of_dir(&of(Some(0o2755), None)), Settle::Both);
+        assert_eq!(Settle::of_dir(&of(Some(0o755), Some(5))), Settle::Both);
+        assert_eq!(Settle::of(&of(Some(0o4755), None)), Settle::Dir);
+    }
 }

@@ -3,6 +3,7 @@
 use vfs::{Created, NodeKind, SetAttr};
 
 use crate::cx::{Opened, Reply};
+use crate::nfs3::made::Settle;
 use crate::nfs4::attr;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{beside, change_info, name, settle};
@@ -98,8 +99,10 @@ pub(super) async fn run(
     let created = make(c, dir, &name, &args.objtype, &setting.set).await?;
     let (file, _) = created.result?;
     match file.kind() {
-        vfs::FileKind::Directory => settle(c, dir, &[&dir.file, &file]).await?,
-        // The rest cannot be opened for fsync(2), their directory can.
+        vfs::FileKind::Directory if Settle::of_dir(&setting.set) == Settle::Both => {
+            settle(c, dir, &[&dir.file, &file]).await?;
+        }
+        // What is neither cannot be opened for fsync(2), its directory can.
         _ => settle(c, dir, &[&dir.file]).await?,
     }
     out.put(&change_info(&created.dir))?;

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use vfs::locks::{Access, DelegKind, Deny};
-use vfs::{CreateHow, File, FileKind, SetAttr};
+use vfs::{CreateHow, FileKind, SetAttr};
 
 use crate::cx::{Opened, Reply};
+use crate::nfs3::made::Settle;
 use crate::nfs4::attr::{self, Setting, bit};
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::durable;
@@ -358,11 +359,16 @@ async fn make(
     dir.writable()?;
     let (setting, how) = plan(c, how).await?;
     let vfs = &c.cx.server.vfs;
+    let way = match &how {
+        CreateHow::Unchecked(set) | CreateHow::Guarded(set) => Settle::of(set),
+        CreateHow::Exclusive(_) | CreateHow::ExclusiveAttrs(..) => Settle::Both,
+    };
     let created = vfs.create(&dir.cred, &dir.file, &name, how).await;
     let (file, _) = created.result?;
-    if created.fresh {
-        let files: [&Arc<File>; 2] = [&dir.file, &file];
-        settle(c, dir, &files).await?;
+    match way {
+        _ if !created.fresh => {}
+        Settle::Dir => settle(c, dir, &[&dir.file]).await?,
+        Settle::Both => settle(c, dir, &[&dir.file, &file]).await?,
     }
     let Place::File(opened) = beside(dir, file) else {
         return Err(Nfsstat4::Serverfault);
