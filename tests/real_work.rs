@@ -2,10 +2,7 @@
 //!
 //! Each workload works in `$W`, a new directory on the mount, and `$L`, one on the guest's own tmpfs. `$FILES` scales it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use tests::crates::Project;
 use tests::need::{self, Need, number, soak};
 use tests::server::Config;
 use tests::uml::{Boot, Guest};
@@ -193,9 +190,6 @@ fn undisturbed(test: &str, version: Version) {
     );
 }
 
-/// Crates without dependencies of their own that this workspace uses, so that their sources are on this machine.
-const CRATES: [&str; 3] = ["arrayvec", "siphasher", "strsim"];
-
 by_version! { build_rust_crates: build_rust_crates_v3 V3 soak, build_rust_crates_v4_0 V4_0 soak, build_rust_crates_v4_1 V4_1 soak, build_rust_crates_v4_2 V4_2 soak }
 
 /// Unpacks and builds Rust crates on the mount, with this machine's compiler in the guest, and runs the result.
@@ -203,18 +197,9 @@ fn build_rust_crates(test: &str, version: Version) {
     let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
-    let Some(crates) = CRATES
-        .iter()
-        .map(|name| cached_crate(name))
-        .collect::<Option<Vec<_>>>()
-    else {
+    let Some(project) = Project::new(&bed.rig) else {
         return need::not_run(test, "the sources of its crates in cargo's cache");
     };
-    let sysroot = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .output()
-        .expect("rustc");
-    let sysroot = String::from_utf8(sysroot.stdout).expect("a path");
     // A compiler needs more memory than the usual guest has.
     let guest = Guest::boot(
         &bed.rig,
@@ -225,47 +210,9 @@ fn build_rust_crates(test: &str, version: Version) {
         },
     );
     bed.mount_on(&guest, "");
-    let mut script = format!(
-        "export PATH={}/bin:$PATH CARGO_HOME=/tmp/cargo\n",
-        sysroot.trim()
-    );
-    script += "mkdir -p /mnt/nfs/build/vendor /mnt/nfs/build/src; cd /mnt/nfs/build\n";
-    let mut manifest =
-        String::from("[package]\nname = \"app\"\nedition = \"2021\"\n[dependencies]\n");
-    for (name, file) in CRATES.iter().zip(&crates) {
-        let placed = bed.rig.place(file);
-        script += &format!("tar -C vendor -xzf {}\n", placed.display());
-        let stem = file
-            .file_stem()
-            .expect("NAME-VERSION")
-            .to_string_lossy()
-            .into_owned();
-        script += &format!("echo '{{\"files\":{{}}}}' >vendor/{stem}/.cargo-checksum.json\n");
-        manifest += &format!("{name} = \"*\"\n");
-    }
-    let source = "fn main() { let a: arrayvec::ArrayVec<u8, 4> = (0..4).collect();
-        println!(\"{} {}\", a.len(), strsim::levenshtein(\"kitten\", \"sitting\")); }";
-    script += "mkdir .cargo; cat >.cargo/config.toml <<'E'\n[source.crates-io]\nreplace-with = \"here\"\n";
-    script += "[source.here]\ndirectory = \"vendor\"\nE\n";
-    script += &format!("cat >Cargo.toml <<'E'\n{manifest}E\ncat >src/main.rs <<'E'\n{source}\nE\n");
-    script += "cargo build --offline -j1 2>&1\n[ \"$(target/debug/app)\" = '4 3' ]\n";
+    let Project { unpack, build } = project;
+    let mut script = format!("mkdir -p /mnt/nfs/build; cd /mnt/nfs/build\n{unpack}{build}");
     script += "touch src/main.rs; cargo build --offline -j1 2>&1 | grep 'Compiling app'\n";
     script += "cargo build --offline -j1 2>&1 | (! grep Compiling)\n";
     guest.ok(number("RINGNFS_BUILD_SECONDS", 400), &script);
-}
-
-/// The packed source of a crate, of the version this workspace has locked.
-fn cached_crate(name: &str) -> Option<PathBuf> {
-    let lock =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).ok()?;
-    let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
-    let version = rest.split('"').next()?;
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
-    let mirrors = fs::read_dir(home.join("registry/cache")).ok()?;
-    let file = format!("{name}-{version}.crate");
-    mirrors
-        .flatten()
-        .map(|m| m.path().join(&file))
-        .find(|p| p.exists())
 }

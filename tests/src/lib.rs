@@ -6,6 +6,7 @@
 )]
 
 pub mod client;
+pub mod crates;
 pub mod daemon;
 pub mod image;
 pub mod loopfs;

@@ -232,6 +232,13 @@ pub(crate) async fn inherited_from(dir: &File) -> Result<bool> {
     there(meta_ops::getxattr(dir.path(), Which::Default.name()?, 0).await)
 }
 
+impl File {
+    /// Whether what is made in this directory gets ACLs from it; true also if nobody can tell.
+    pub async fn bequeaths_acls(&self) -> bool {
+        inherited_from(self).await.unwrap_or(true)
+    }
+}
+
 /// As [`inherited_from`], by a plain system call, of a directory on a mount with ACLs.
 pub(crate) fn inherited_from_now(dir: &Arc<OpenFd>) -> Result<bool> {
     let (path, name) = (HeldPath::new(dir), Which::Default.name()?);

@@ -71,6 +71,12 @@ impl GroupSync {
         data_only: bool,
         verifier: &Arc<Verifier>,
     ) -> Result<()> {
+        self.begin(fd, data_only, verifier).done().await
+    }
+
+    /// As [`GroupSync::sync`], under way when this returns: several files can be on their way to stable
+    /// storage at once, in one commit of their file system's journal.
+    pub fn begin(&self, fd: &Arc<OpenFd>, data_only: bool, verifier: &Arc<Verifier>) -> Syncing {
         let (done, wait) = oneshot::channel();
         let lead = {
             let mut state = self.state();
@@ -81,7 +87,7 @@ impl GroupSync {
             // A task of its own: the caller may be dropped while others wait for its fsync.
             exec::spawn(self.clone().lead(fd.clone(), verifier.clone()));
         }
-        wait.await.unwrap_or(Err(Errno::EIO))
+        Syncing(wait)
     }
 
     async fn lead(self, fd: Arc<OpenFd>, verifier: Arc<Verifier>) {
@@ -111,6 +117,20 @@ impl GroupSync {
                 waiting.done.send(result);
             }
         }
+    }
+}
+
+/// A file on its way to stable storage.
+#[must_use = "it is there when this is done"]
+pub struct Syncing(oneshot::Receiver<Result<()>>);
+
+impl Syncing {
+    /// Waits until it is there.
+    ///
+    /// # Errors
+    /// As [`GroupSync::sync`].
+    pub async fn done(self) -> Result<()> {
+        self.0.await.unwrap_or(Err(Errno::EIO))
     }
 }
 

@@ -199,12 +199,20 @@ impl Vfs {
     /// # Errors
     /// `fsync(2)`.
     pub async fn settle(&self, files: &[&Arc<File>]) -> Result<()> {
+        // All at once: they share one journal commit. One after the other, the later ones would find
+        // it done and flush the disk once more, each.
+        let mut fds = Vec::with_capacity(files.len());
         for file in files {
             match file.sync_fd().await {
-                Ok(fd) => file.group.sync(&fd, false, &self.verifier).await?,
+                Ok(fd) => fds.push((file, fd)),
                 Err(Errno::EINVAL) => {}
                 Err(e) => return Err(e),
             }
+        }
+        let begin = |(file, fd): &(&&Arc<File>, _)| file.group.begin(fd, false, &self.verifier);
+        let syncing: Vec<_> = fds.iter().map(begin).collect();
+        for one in syncing {
+            one.done().await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vfs::{Attr, Created, File};
+use vfs::{Attr, Created, File, FileKind};
 
 use super::reply::{put_failed, settle, unchanged};
 use crate::cx::{Cx, Opened, Reply};
@@ -30,6 +30,22 @@ impl Settle {
             Settle::Dir
         } else {
             Settle::Both
+        }
+    }
+
+    /// For a directory made with these attributes: mkdir(2) takes no setuid and setgid bits, they are set afterwards.
+    pub fn of_dir(set: &vfs::SetAttr) -> Self {
+        match set.mode {
+            Some(mode) if mode & 0o6000 != 0 => Settle::Both,
+            _ => Settle::of(set),
+        }
+    }
+
+    /// The same for something in this directory: XFS sets the ACLs that it inherits afterwards, too.
+    pub async fn within(self, dir: &File) -> Self {
+        match self {
+            Settle::Dir if dir.bequeaths_acls().await => Settle::Both,
+            _ => self,
         }
     }
 }
@@ -74,9 +90,32 @@ async fn settled(
     how: Settle,
 ) -> Result<(Arc<File>, Attr), Nfsstat3> {
     let (file, attr) = created.result?;
+    // What is neither file nor directory cannot be opened for fsync(2).
+    let how = match file.kind() {
+        FileKind::Regular | FileKind::Directory => how.within(&dir.file).await,
+        _ => Settle::Dir,
+    };
     match how {
         Settle::Dir => settle(cx, dir, &[&dir.file]).await?,
         Settle::Both => settle(cx, dir, &[&dir.file, &file]).await?,
     }
     Ok((file, attr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mkdir_does_not_take_is_settled_on_its_own() {
+        let of = |mode, uid| vfs::SetAttr {
+            mode,
+            uid,
+            ..vfs::SetAttr::default()
+        };
+        assert_eq!(Settle::of_dir(&of(Some(0o755), None)), Settle::Dir);
+        assert_eq!(Settle::of_dir(&of(Some(0o2755), None)), Settle::Both);
+        assert_eq!(Settle::of_dir(&of(Some(0o755), Some(5))), Settle::Both);
+        assert_eq!(Settle::of(&of(Some(0o4755), None)), Settle::Dir);
+    }
 }

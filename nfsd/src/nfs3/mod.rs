@@ -4,7 +4,7 @@ pub mod args;
 pub mod attr;
 pub mod dirlist;
 mod listing;
-mod made;
+pub(crate) mod made;
 pub mod proc;
 pub(crate) mod reply;
 pub mod res;

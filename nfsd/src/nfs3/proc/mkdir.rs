@@ -32,12 +32,5 @@ async fn mkdir(
     // A directory has no size to set.
     set.size = None;
     let created = cx.server.vfs.mkdir(&dir.cred, &dir.file, &name, &set).await;
-    // mkdir(2) takes no setuid and setgid bits: they are set afterwards.
-    let special = set.mode.is_some_and(|mode| mode & 0o6000 != 0);
-    let settle = if special {
-        Settle::Both
-    } else {
-        Settle::of(&set)
-    };
-    Ok((created, settle))
+    Ok((created, Settle::of_dir(&set)))
 }

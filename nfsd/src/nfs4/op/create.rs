@@ -3,6 +3,7 @@
 use vfs::{Created, FileKind, NewAcls, NodeKind, SetAttr};
 
 use crate::cx::{Opened, Reply};
+use crate::nfs3::made::Settle;
 use crate::nfs4::attr;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::reply::{beside, change_info, name, settle};
@@ -111,6 +112,10 @@ pub(super) async fn run(
     dir.writable()?;
     let kind = args.objtype.kind().ok_or(Nfsstat4::Badtype)?;
     let (setting, acls) = attr::acl::initial(c, dir, &args.createattrs, kind).await?;
+    let way = match acls {
+        None => Settle::of_dir(&setting.set),
+        Some(_) => Settle::Both,
+    };
     let created = match &acls {
         None => make(c, dir, &name, &args.objtype, &setting.set).await?,
         Some(acls) => {
@@ -123,7 +128,10 @@ pub(super) async fn run(
         Some(_) => created.result.map_err(attr::acl::refused)?,
     };
     match file.kind() {
-        FileKind::Directory => settle(c, dir, &[&dir.file, &file]).await?,
+        FileKind::Directory => match way.within(&dir.file).await {
+            Settle::Dir => settle(c, dir, &[&dir.file]).await?,
+            Settle::Both => settle(c, dir, &[&dir.file, &file]).await?,
+        },
         // The rest cannot be opened for fsync(2), their directory can.
         _ => settle(c, dir, &[&dir.file]).await?,
     }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use vfs::locks::{Access, DelegKind, Deny};
-use vfs::{CreateHow, File, FileKind, NewAcls, SetAttr};
+use vfs::{CreateHow, FileKind, NewAcls, SetAttr};
 
 use crate::cx::{Opened, Reply};
+use crate::nfs3::made::Settle;
 use crate::nfs4::attr::{self, Setting, bit};
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::durable;
@@ -358,6 +359,10 @@ async fn make(
     dir.writable()?;
     let Plan { setting, how, acls } = plan(c, dir, how).await?;
     let vfs = &c.cx.server.vfs;
+    let way = match (&acls, &how) {
+        (None, CreateHow::Unchecked(set) | CreateHow::Guarded(set)) => Settle::of(set),
+        _ => Settle::Both,
+    };
     let created = match &acls {
         None => vfs.create(&dir.cred, &dir.file, &name, how).await,
         Some(acls) => {
@@ -370,8 +375,10 @@ async fn make(
         Some(_) => created.result.map_err(attr::acl::refused)?,
     };
     if created.fresh {
-        let files: [&Arc<File>; 2] = [&dir.file, &file];
-        settle(c, dir, &files).await?;
+        match way.within(&dir.file).await {
+            Settle::Dir => settle(c, dir, &[&dir.file]).await?,
+            Settle::Both => settle(c, dir, &[&dir.file, &file]).await?,
+        }
     }
     let Place::File(opened) = beside(dir, file) else {
         return Err(Nfsstat4::Serverfault);

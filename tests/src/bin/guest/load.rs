@@ -45,6 +45,18 @@ pub fn tree(dir: &Path, files: u64, seed: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Makes `files` files of a few bytes in one directory, then removes them: two calls of the file system's for each name.
+pub fn churn(dir: &Path, files: u64) -> ExitCode {
+    let path = |n: u64| dir.join(format!("file-{n}"));
+    for n in 0..files {
+        fs::write(path(n), b"a few bytes\n").expect("create");
+    }
+    for n in 0..files {
+        fs::remove_file(path(n)).expect("remove");
+    }
+    ExitCode::SUCCESS
+}
+
 /// What a file server does all day, in the proportions of dbench's clients: each thread creates, writes, reads,
 /// lists, renames and removes files of its own directory, `ops` times in all, and knows what each must hold.
 pub fn mix(dir: &Path, threads: u64, ops: u64) -> ExitCode {

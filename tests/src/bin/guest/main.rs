@@ -16,6 +16,7 @@
 //!     guest audit DIR LOG                every record acknowledged in LOG is in DIR
 //!     guest count DIR LOCK TIMES         adds one to a counter under an O_EXCL lock file, TIMES times
 //!     guest tree DIR FILES SEED          a tree of FILES small files of random sizes
+//!     guest churn DIR FILES              makes FILES small files in DIR, then removes them
 //!     guest mix DIR THREADS OPERATIONS   file-server load, everything read is compared; leaves DIR empty
 //!     guest list DIR                     how many names readdir gives, how many distinct
 //!     guest sweep DIR                    removes every name while listing
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         ["audit", dir, log] => ledger::audit(Path::new(dir), Path::new(log)),
         ["count", dir, lock, times] => load::count(Path::new(dir), lock, number(times)),
         ["tree", dir, files, seed] => load::tree(Path::new(dir), number(files), number(seed)),
+        ["churn", dir, files] => load::churn(Path::new(dir), number(files)),
         ["mix", dir, threads, ops] => load::mix(Path::new(dir), number(threads), number(ops)),
         ["list", dir] => load::list(Path::new(dir)),
         ["sweep", dir] => load::sweep(Path::new(dir)),
