@@ -67,6 +67,11 @@ pub fn held() -> usize {
     faults().held
 }
 
+/// Whether every rule has struck as often as it can.
+pub fn struck() -> bool {
+    faults().rules.iter().all(|rule| rule.count == 0)
+}
+
 /// Something held back until the rules are set anew.
 #[derive(Clone, Copy)]
 pub(super) struct Held(u64);

@@ -318,6 +318,9 @@ impl Ring {
             return false;
         };
         let (_, until) = held.planned.swap_remove(at);
+        if until.over() {
+            return false;
+        }
         until.begin();
         held.done.push((key, until, res, flags));
         true

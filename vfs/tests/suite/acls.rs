@@ -11,7 +11,7 @@ use acl::posix::{Entry, Perm, Tag};
 use rustix::fs::XattrFlags;
 use vfs::{AclChange, Cred, Errno, File, SetAttr, Which, exec};
 
-fn acl(user: u32, perm: u32) -> Acl {
+pub fn acl(user: u32, perm: u32) -> Acl {
     let entry = |tag, perm| Entry {
         tag,
         perm: Perm::from_low_bits(perm),
@@ -33,7 +33,7 @@ async fn get(t: &Tree, file: &Arc<File>, which: Which) -> Result<Option<Acl>, Er
 }
 
 /// What a process on the server does.
-fn set_behind(path: &Path, name: &str, acl: &Acl) {
+pub fn set_behind(path: &Path, name: &str, acl: &Acl) {
     let value = acl::xattr::encode(acl);
     rustix::fs::setxattr(path, name, &value, XattrFlags::empty()).expect("setxattr");
 }
