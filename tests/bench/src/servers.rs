@@ -133,18 +133,18 @@ pub const SERVERS: &[Server] = &[
         )
     },
     Server::with_files(
-        "noacl",
-        "--acls: ringnfs, on a file system mounted noacl",
-        Files::NoAcls,
+        "owner",
+        "--acls: ringnfs, the files are the caller's own: no look at ACLs",
+        Files::Owned,
     ),
     Server::with_files(
         "acl-0",
-        "--acls: the same with ACLs, none on the files",
+        "--acls: the files are another's, without ACLs",
         Files::Plain,
     ),
     Server::with_files(
         "acl-32",
-        "--acls: the same, 32 entries on each file",
+        "--acls: the same with 32 entries on each",
         Files::Entries32,
     ),
 ];

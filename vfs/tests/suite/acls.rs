@@ -32,6 +32,14 @@ async fn get(t: &Tree, file: &Arc<File>, which: Which) -> Result<Option<Acl>, Er
     Ok(found.map(|acl| (*acl).clone()))
 }
 
+/// Waits until what was changed before is old enough to be remembered. The executor's time is that of the start of its
+/// turn, so a turn comes first.
+async fn age() {
+    for ms in [1, 30] {
+        exec::sleep(std::time::Duration::from_millis(ms)).await;
+    }
+}
+
 /// What a process on the server does.
 pub fn set_behind(path: &Path, name: &str, acl: &Acl) {
     let value = acl::xattr::encode(acl);
@@ -123,12 +131,11 @@ fn never_out_of_date() {
         let root = Cred::root();
         let file = t.make(&root, "f").await;
         let path = t.path.join("f");
-        let old_enough = std::time::Duration::from_millis(30);
         for round in 0..12_u32 {
             let one = acl(1001, round % 8);
             set_behind(&path, acl::xattr::ACCESS, &one);
             assert_eq!(get(&t, &file, Which::Access).await, Ok(Some(one.clone())));
-            exec::sleep(old_enough).await;
+            age().await;
             for _ in 0..2 {
                 assert_eq!(get(&t, &file, Which::Access).await, Ok(Some(one.clone())));
             }
@@ -166,7 +173,7 @@ fn never_out_of_date() {
                 }
             }
         }
-        exec::sleep(old_enough).await;
+        age().await;
         get(&t, &file, Which::Access).await.expect("an ACL");
         assert_eq!(t.vfs.table.acls_cached(), 1);
         t.vfs
@@ -256,7 +263,7 @@ fn dropped_with_what_they_belong_to() {
         let cached = async |name: &str| {
             let file = t.make(&root, name).await;
             set_behind(&t.path.join(name), acl::xattr::ACCESS, &acl(1001, 7));
-            exec::sleep(std::time::Duration::from_millis(30)).await;
+            age().await;
             drop(get(&t, &file, Which::Access).await.expect("an ACL"));
             assert_eq!((t.vfs.table.acls_cached(), acl::live()), (1, before + 1));
             file
