@@ -4,10 +4,14 @@
 mod kernel;
 #[path = "nfsacl/lifetime.rs"]
 mod lifetime;
+#[path = "nfsacl/local.rs"]
+mod local;
 #[path = "nfsacl/procedures.rs"]
 mod procedures;
 #[path = "nfsacl/refusals.rs"]
 mod refusals;
+#[path = "nfsacl/vanish.rs"]
+mod vanish;
 
 use std::path::Path;
 
@@ -29,4 +33,16 @@ fn both(path: &Path) -> (String, String) {
         stored(path, acl::xattr::ACCESS),
         stored(path, acl::xattr::DEFAULT),
     )
+}
+
+/// A local process sets an ACL, given in short text form.
+#[track_caller]
+fn set_local(path: &Path, name: &str, text: &str) {
+    let list = tests::client::nfsacl::from_text(text, 0);
+    let value = match list.change(true) {
+        Ok(vfs::AclChange::Set(acl)) => acl::xattr::encode(&acl),
+        other => panic!("{text}: {other:?}"),
+    };
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, name, &value, flags).expect("setxattr");
 }

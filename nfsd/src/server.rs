@@ -400,6 +400,8 @@ fn start_control(shared: &Arc<Shared>, exports: ExportSource) -> Result<Control,
         "locks" => Ok(lock_list::text(&server)),
         "locks json" => Ok(lock_list::json(&server)),
         #[cfg(feature = "fault-injection")]
+        "faults held" => Ok(format!("{}\n", vfs::uring::fault::held())),
+        #[cfg(feature = "fault-injection")]
         verb if verb.starts_with("faults") => inject(verb.trim_start_matches("faults").trim()),
         other => Err(format!("unknown request {other:?}")),
     };

@@ -542,17 +542,18 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The server with fault injection, built on first use in a target directory of its own.
+/// The server with fault injection: `RINGNFS_FAULTY_BIN`, or built on first use in a target directory of its own.
 ///
 /// # Panics
 /// If the build fails.
 pub fn faulty_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        build(
+    BINARY.get_or_init(|| match std::env::var_os("RINGNFS_FAULTY_BIN") {
+        Some(path) => fs::canonicalize(path).expect("RINGNFS_FAULTY_BIN"),
+        None => build(
             &["--features", "fault-injection"],
             &target_dir().join("faults"),
-        )
+        ),
     })
 }
 

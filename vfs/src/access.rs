@@ -122,7 +122,7 @@ impl Vfs {
     /// Decides whether `cred` may open `file` for reading, for writing, or for nothing but holding it
     /// (RFC 8881 18.16.3), as `open(2)` would: the owner has no more rights than the mode gives. Not
     /// for a file the caller has just made ([`crate::Created::fresh`]): its maker may always open it.
-    /// Who may execute a file may read it, or programs would not load.
+    /// Who may execute a file may open it for reading alone, or programs would not load.
     ///
     /// # Errors
     /// `EACCES`; `EISDIR`, `ELOOP`, `EINVAL` for what is a directory, a symbolic link, any other special
@@ -143,8 +143,14 @@ impl Vfs {
         let attr = self.getattr(file).await?;
         let acl = load_acl(file, &attr, cred).await?;
         let may = |want| allowed(&attr, acl.as_deref(), cred, want);
-        let readable = !read || may(Perm::READ) || may(Perm::EXECUTE);
-        if !readable || (write && !may(Perm::WRITE)) {
+        let ok = match (read, write) {
+            (false, false) => true,
+            (true, false) => may(Perm::READ) || may(Perm::EXECUTE),
+            (false, true) => may(Perm::WRITE),
+            // At once: two entries of an ACL that grant one each do not grant both.
+            (true, true) => may(Perm::READ | Perm::WRITE),
+        };
+        if !ok {
             return Err(Errno::EACCES);
         }
         if write {

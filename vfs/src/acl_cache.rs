@@ -10,9 +10,12 @@ use crate::attr::{Attr, Time};
 
 /// Two changes within this time may carry the same timestamp (the kernel's tick, at most 10 ms).
 const TICK: Duration = Duration::from_millis(20);
+/// The same where inodes have no room for more than seconds.
+const COARSE_TICK: Duration = Duration::from_secs(2);
 
 /// True if whatever changed the file at `at` cannot be followed by another change with the same
-/// timestamp any more, judged at the wall clock time `now`.
+/// timestamp any more, judged at the wall clock time `now`: when one began to look, so that what
+/// changes while one looks has another timestamp, too.
 pub(crate) fn settled(at: Time, now: SystemTime) -> bool {
     let Ok(since_epoch) = now.duration_since(SystemTime::UNIX_EPOCH) else {
         return false;
@@ -20,7 +23,8 @@ pub(crate) fn settled(at: Time, now: SystemTime) -> bool {
     let Ok(sec) = u64::try_from(at.sec) else {
         return true;
     };
-    since_epoch > Duration::new(sec, at.nsec) + TICK
+    let tick = if at.nsec == 0 { COARSE_TICK } else { TICK };
+    since_epoch > Duration::new(sec, at.nsec) + tick
 }
 
 struct Cached {
@@ -61,10 +65,10 @@ impl AclCache {
             .map(|c| c.acl.clone())
     }
 
-    /// Remembers what was read while the file had `attr`, if its ctime tells it from later ones. What
-    /// is known of another state goes in any case.
-    pub fn put(&self, which: Which, attr: &Attr, acl: Option<Arc<Acl>>, now: SystemTime) {
-        let new = settled(attr.ctime, now).then_some(Cached {
+    /// Remembers what was read from `since` on, when the file had `attr`, if its ctime tells it from
+    /// later ones. What is known of another state goes in any case.
+    pub fn put(&self, which: Which, attr: &Attr, acl: Option<Arc<Acl>>, since: SystemTime) {
+        let new = settled(attr.ctime, since).then_some(Cached {
             ctime: attr.ctime,
             acl,
         });
@@ -115,5 +119,8 @@ mod tests {
             "a time in the future proves nothing"
         );
         assert!(settled(Time { sec: -1, nsec: 0 }, now));
+        // A timestamp of whole seconds says nothing of what happened within them.
+        assert!(!settled(Time { sec: 4, nsec: 0 }, now));
+        assert!(settled(Time { sec: 2, nsec: 0 }, now));
     }
 }

@@ -86,9 +86,10 @@ pub(crate) async fn load(file: &File, attr: &Attr, which: Which) -> Result<Optio
     if let Some(known) = file.acl.get(which, attr) {
         return Ok(known);
     }
+    let since = exec::wall_clock();
     // Apart from the request's future: most find it in the cache or need none.
     let acl = Box::pin(read(file, which)).await?.map(Arc::new);
-    file.acl.put(which, attr, acl.clone(), exec::wall_clock());
+    file.acl.put(which, attr, acl.clone(), since);
     Ok(acl)
 }
 

@@ -119,7 +119,7 @@ impl Vfs {
             return Ok(page);
         }
         let (reader, table) = (dir.clone(), self.table.clone());
-        let root = Cred::root();
+        let (root, since) = (Cred::root(), exec::wall_clock());
         let page = blocking::run(&root, Call::Getdents, move || {
             let stream = take_stream(&reader)?;
             let page = read_page(&reader, &stream, cookie, bytes, plus, &table);
@@ -130,7 +130,7 @@ impl Vfs {
         if let Some(known) = known
             && let Some(after) = self.post(dir).await
         {
-            dir.listing.put(attr, &after, known, exec::wall_clock());
+            dir.listing.put(attr, &after, known, since);
         }
         Ok(page)
     }

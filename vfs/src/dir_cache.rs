@@ -62,9 +62,15 @@ impl DirCache {
         }
     }
 
-    /// Remembers an answer found while the directory had `attr` before and after the look-up.
-    pub(crate) fn put(&self, attr: &Attr, name: &[u8], file: Option<&Arc<File>>, now: SystemTime) {
-        if !settled(attr.mtime.max(attr.ctime), now) {
+    /// Remembers an answer found from `since` on, while the directory had `attr` before and after the look-up.
+    pub(crate) fn put(
+        &self,
+        attr: &Attr,
+        name: &[u8],
+        file: Option<&Arc<File>>,
+        since: SystemTime,
+    ) {
+        if !settled(attr.mtime.max(attr.ctime), since) {
             return;
         }
         let mut slot = self.lock();

@@ -78,7 +78,7 @@ pub(crate) async fn run<T: Send + 'static>(
 }
 
 async fn lead_lane(dir: Arc<File>, call: Call) {
-    let leader = Leader(dir.lane.clone());
+    let mut leader = Leader(Some(dir.lane.clone()));
     loop {
         let _turn = dir.turn.take().await;
         // Each piece of work counts for itself.
@@ -91,16 +91,17 @@ async fn lead_lane(dir: Arc<File>, call: Call) {
             Err(_) => return,
         }
     }
-    std::mem::forget(leader);
+    leader.0 = None;
 }
 
 /// Ends a lane whose leader did not come to the end of its line: whoever waits gets an error.
-struct Leader(Lane);
+struct Leader(Option<Lane>);
 
 impl Drop for Leader {
     fn drop(&mut self) {
+        let Some(lane) = &self.0 else { return };
         let line = {
-            let mut state = self.0.state();
+            let mut state = lane.state();
             state.led = false;
             std::mem::take(&mut state.line)
         };

@@ -48,10 +48,10 @@ impl ListingCache {
         slot.as_ref().filter(|l| l.stamp == stamp(attr)).cloned()
     }
 
-    /// Remembers a listing read while the directory had `before` and then `after`.
-    pub(crate) fn put(&self, before: &Attr, after: &Attr, entries: Vec<Known>, now: SystemTime) {
+    /// Remembers a listing read from `since` on, while the directory had `before` and then `after`.
+    pub(crate) fn put(&self, before: &Attr, after: &Attr, entries: Vec<Known>, since: SystemTime) {
         let fits = entries.len() <= ENTRIES_MAX;
-        if fits && stamp(before) == stamp(after) && settled(after.mtime.max(after.ctime), now) {
+        if fits && stamp(before) == stamp(after) && settled(after.mtime.max(after.ctime), since) {
             let listing = Arc::new(Listing {
                 stamp: stamp(after),
                 entries,

@@ -81,6 +81,7 @@ impl Vfs {
                 }
             }
         }
+        let since = exec::wall_clock();
         let opened = meta_ops::openat(cred, dir.path(), name.to_c_string(), PATH_ONLY, 0).await;
         let found = match opened {
             Ok(fd) => self.adopt(&dir.mount, OpenFd::new(fd)).await.map(Some),
@@ -92,8 +93,7 @@ impl Vfs {
             && (after.mtime, after.ctime) == (before.mtime, before.ctime)
         {
             let file = found.as_ref().map(|(file, _)| file);
-            dir.names
-                .put(&after, name.as_bytes(), file, exec::wall_clock());
+            dir.names.put(&after, name.as_bytes(), file, since);
         }
         found.ok_or(Errno::ENOENT)
     }

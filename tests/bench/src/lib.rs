@@ -2,6 +2,7 @@
 //! so that two cores shared with the server still measure the server. It shares no code with the server crates:
 //! every call and every check is written here from RFC 5531, RFC 1813 and RFC 8881.
 
+pub mod acls;
 pub mod conn;
 pub mod cpu;
 pub mod engine;

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bench::acls;
 use bench::engine;
 use bench::load::{self, Plan};
 use bench::report::Report;
 use bench::rows::{self, ROWS, Row};
+use bench::rpc;
 use bench::servers::{self, Places, SERVERS, Server};
 use clap::Parser;
 
@@ -28,9 +30,12 @@ struct Args {
     /// Seconds of the same load before measuring.
     #[arg(long, default_value_t = 0.5)]
     warmup: f64,
-    /// Runs of everything, servers taking turns; the median run is shown.
-    #[arg(long, default_value_t = 1)]
-    repeat: usize,
+    /// Runs of everything, servers taking turns; the median run is shown (default: 1, with --acls 5).
+    #[arg(long)]
+    repeat: Option<usize>,
+    /// What ACLs cost, in place of the table.
+    #[arg(long, conflicts_with_all = ["rows", "servers"])]
+    acls: bool,
     /// Client threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -55,6 +60,13 @@ struct Args {
     /// The ringnfs binary.
     #[arg(long, default_value = "../../target/release/ringnfs")]
     ringnfs: PathBuf,
+}
+
+impl Args {
+    fn repeat(&self) -> usize {
+        let default = if self.acls { acls::REPEAT } else { 1 };
+        self.repeat.unwrap_or(default).max(1)
+    }
 }
 
 fn list() {
@@ -85,7 +97,7 @@ fn choose(wanted: &[String]) -> Result<Vec<Server>, String> {
     }
     Ok(SERVERS
         .iter()
-        .filter(|s| wanted.is_empty() || wanted.iter().any(|w| w == s.id))
+        .filter(|s| (wanted.is_empty() && s.files.is_none()) || wanted.iter().any(|w| w == s.id))
         .copied()
         .collect())
 }
@@ -111,6 +123,9 @@ struct Run {
 impl Run {
     fn server(&mut self, server: &Server) -> io::Result<()> {
         servers::lay_out(&self.places.export)?;
+        if let Some(files) = server.files {
+            acls::prepare(&self.places.export, files)?;
+        }
         eprint!("{:<12}", server.id);
         let running = server.start(&self.places)?;
         let plan = Plan {
@@ -160,7 +175,7 @@ fn engines(args: &Args, run: &mut Run) -> Result<bool, String> {
     servers::lay_out(&run.places.export).map_err(|e| e.to_string())?;
     let mut all = true;
     for runtime in engine::RUNTIMES {
-        for _ in 0..args.repeat.max(1) {
+        for _ in 0..args.repeat() {
             match engine::run(runtime, &run.places.export.join("read"), run.time) {
                 Ok(measure) => run.report.add(engine::ROW, runtime, measure),
                 Err(e) => {
@@ -204,7 +219,7 @@ fn bench(args: &Args) -> Result<bool, String> {
     std::fs::create_dir_all(&run.places.work)
         .map_err(|e| format!("{}: {e}", run.places.work.display()))?;
     let mut failed = false;
-    for _ in 0..args.repeat.max(1) {
+    for _ in 0..args.repeat() {
         for server in &chosen {
             if run.report.not_run.iter().any(|(id, _)| *id == server.id) {
                 continue;
@@ -226,16 +241,22 @@ fn bench(args: &Args) -> Result<bool, String> {
                 std::fs::write(path, json()).map_err(|e| format!("{}: {e}", path.display()))?;
             }
             print!("\n{}\n{}", run.report.table(), run.report.goals());
+            print!("{}", acls::costs(&run.report));
         }
     }
     Ok(!failed && run.report.errors() == 0)
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
     if args.list {
         list();
         return ExitCode::SUCCESS;
+    }
+    if args.acls {
+        args.rows = acls::ROWS.map(str::to_owned).to_vec();
+        args.servers = acls::SERVERS.map(str::to_owned).to_vec();
+        rpc::call_as(acls::CALLER);
     }
     match bench(&args) {
         Ok(true) => ExitCode::SUCCESS,

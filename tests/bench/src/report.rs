@@ -97,6 +97,15 @@ impl Report {
             .median()
     }
 
+    /// CPU microseconds of a call: the median over the runs.
+    pub fn cpu(&self, row: &str, server: &str) -> Option<f64> {
+        let mut cells = self.cells.iter();
+        let cell = cells.find(|cell| cell.row.id == row && cell.server == server)?;
+        let mut all: Vec<f64> = cell.runs.iter().map(|run| run.server_cpu).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+
     /// Replies that were wrong, over everything.
     pub fn errors(&self) -> u64 {
         self.cells

@@ -1,5 +1,7 @@
 //! ONC RPC calls as byte templates, and a bounded reader for replies (RFC 5531, XDR of RFC 4506).
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 /// Set in a record mark on the last fragment (RFC 5531 section 11).
 pub const LAST_FRAGMENT: u32 = 0x8000_0000;
 /// Program number of NFS.
@@ -24,7 +26,15 @@ pub mod nfs_proc {
 /// Byte offset of the xid in a template (the record mark comes first).
 pub const XID_AT: usize = 4;
 
-/// One RPC call as bytes: record mark, header, AUTH_SYS credential of root, arguments. The xid is zero until a
+/// User and group of every credential.
+static CALLER: AtomicU32 = AtomicU32::new(0);
+
+/// Calls made from now on come from this user and group, instead of root.
+pub fn call_as(id: u32) {
+    CALLER.store(id, Ordering::Relaxed);
+}
+
+/// One RPC call as bytes: record mark, header, AUTH_SYS credential, arguments. The xid is zero until a
 /// copy is sent; `payload` more bytes (opaque data of a WRITE) follow the bytes on the wire.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -53,7 +63,8 @@ impl Call {
             call.put(word);
         }
         call.bytes.extend_from_slice(machine);
-        for word in [0, 0, 0, 0, 0] {
+        let caller = CALLER.load(Ordering::Relaxed);
+        for word in [caller, caller, 0, 0, 0] {
             call.put(word);
         }
         call.mark();

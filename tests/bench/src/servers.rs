@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::acls::Files;
 use crate::rows::{FILE_SIZE, FILES, Kind, LISTED, Op4};
 use crate::session::{Handle, Session};
 use crate::work::{STAMP, Targets, WRITTEN, file_name};
@@ -48,6 +49,8 @@ pub struct Server {
     /// Where the directory is below what is mounted.
     below: Option<&'static str>,
     real: bool,
+    /// One of those of `--acls`: how the files are to be.
+    pub files: Option<Files>,
 }
 
 /// What nfs_mirror calls the directory, below a root of its own.
@@ -129,6 +132,21 @@ pub const SERVERS: &[Server] = &[
             true,
         )
     },
+    Server::with_files(
+        "owner",
+        "--acls: ringnfs, the files are the caller's own: no look at ACLs",
+        Files::Owned,
+    ),
+    Server::with_files(
+        "acl-0",
+        "--acls: the files are another's, without ACLs",
+        Files::Plain,
+    ),
+    Server::with_files(
+        "acl-32",
+        "--acls: the same with 32 entries on each",
+        Files::Entries32,
+    ),
 ];
 
 fn program(path: PathBuf) -> io::Result<Command> {
@@ -261,7 +279,15 @@ impl Server {
             export4: None,
             below: None,
             real,
+            files: None,
         }
+    }
+
+    const fn with_files(id: &'static str, about: &'static str, files: Files) -> Server {
+        let mut server = Server::new(id, about, 20_492, adaptive, None, true);
+        server.export4 = Some("");
+        server.files = Some(files);
+        server
     }
 
     /// Starts it, waits until it answers and looks up what the rows need.

@@ -249,6 +249,8 @@ pub async fn run<T: Send + 'static>(
     call: Call,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    #[cfg(feature = "fault-injection")]
+    let work = super::fault::plan_call(work);
     let (sender, receiver) = oneshot::channel();
     exec::with_ring(|ring| {
         ring.counters.blocking(call);

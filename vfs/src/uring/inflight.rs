@@ -52,6 +52,20 @@ struct Slot {
     injected: Option<i32>,
 }
 
+/// Whether operations of this opcode wait for clients by their nature.
+pub(super) fn is_network(code: u8) -> bool {
+    use io_uring::opcode::{Accept, Connect, Recv, RecvMsg, SendMsg, SendMsgZc};
+    const NETWORK: [u8; 6] = [
+        Accept::CODE,
+        Connect::CODE,
+        Recv::CODE,
+        RecvMsg::CODE,
+        SendMsg::CODE,
+        SendMsgZc::CODE,
+    ];
+    NETWORK.contains(&code)
+}
+
 /// What to do once the slab is no longer borrowed.
 #[derive(Default)]
 pub(crate) struct After {
@@ -103,16 +117,7 @@ impl Inflight {
 
     /// What is in flight besides network operations, which wait for clients by their nature.
     pub(crate) fn file_keys(&self) -> impl Iterator<Item = Key> {
-        use io_uring::opcode::{Accept, Connect, Recv, RecvMsg, SendMsg, SendMsgZc};
-        const NETWORK: [u8; 6] = [
-            Accept::CODE,
-            Connect::CODE,
-            Recv::CODE,
-            RecvMsg::CODE,
-            SendMsg::CODE,
-            SendMsgZc::CODE,
-        ];
-        let file = |op: &dyn AnyOp| !NETWORK.contains(&op.code());
+        let file = |op: &dyn AnyOp| !is_network(op.code());
         let live = self
             .slots
             .iter()

@@ -120,6 +120,16 @@ pub struct Ring {
     message_broken: Cell<bool>,
     /// The kernel holds the read on the eventfd.
     eventfd_armed: Cell<bool>,
+    #[cfg(feature = "fault-injection")]
+    held: RefCell<HeldBack>,
+}
+
+/// Operations to be held back, and completions that are.
+#[cfg(feature = "fault-injection")]
+#[derive(Default)]
+struct HeldBack {
+    planned: Vec<(Key, fault::Held)>,
+    done: Vec<(Key, fault::Held, i32, u32)>,
 }
 
 impl Ring {
@@ -150,6 +160,8 @@ impl Ring {
             relief: relief::Relief::new(config.iowq[0]),
             message_broken: Cell::new(false),
             eventfd_armed: Cell::new(false),
+            #[cfg(feature = "fault-injection")]
+            held: RefCell::default(),
             ring: RefCell::new(ring),
         };
         this.kick
@@ -176,7 +188,7 @@ impl Ring {
     /// Puts `op` in the slab and publishes its SQE.
     pub(crate) fn submit(&self, mut op: Box<dyn AnyOp>) -> Key {
         #[cfg(feature = "fault-injection")]
-        let injected = fault::plan(op.code(), &mut *op);
+        let (injected, hold) = fault::plan(op.code(), &mut *op);
         #[cfg(not(feature = "fault-injection"))]
         let injected: Option<i32> = None;
         let mut inflight = self.inflight.borrow_mut();
@@ -187,6 +199,10 @@ impl Ring {
         };
         let key = inflight.insert(op, injected);
         drop(inflight);
+        #[cfg(feature = "fault-injection")]
+        if let Some(held) = hold {
+            self.held.borrow_mut().planned.push((key, held));
+        }
         self.counters.sqe(code);
         self.push(sqe.user_data(key.pack()));
         key
@@ -256,6 +272,8 @@ impl Ring {
 
     /// Takes every completion that is there and wakes who waits for it.
     pub fn reap(&self) {
+        #[cfg(feature = "fault-injection")]
+        self.let_go(false);
         let mut batch = [(0u64, 0i32, 0u32); 64];
         loop {
             let mut n = 0;
@@ -283,9 +301,43 @@ impl Ring {
     }
 
     fn complete(&self, key: Key, res: i32, flags: u32) {
+        #[cfg(feature = "fault-injection")]
+        if self.hold(key, res, flags) {
+            return;
+        }
         let after = self.inflight.borrow_mut().complete(key, res, flags);
         // Wakers and orphaned ops run foreign code: only now, with the slab released.
         after.finish();
+    }
+
+    /// Keeps the completion of an operation that is to be held.
+    #[cfg(feature = "fault-injection")]
+    fn hold(&self, key: Key, res: i32, flags: u32) -> bool {
+        let mut held = self.held.borrow_mut();
+        let Some(at) = held.planned.iter().position(|(k, _)| *k == key) else {
+            return false;
+        };
+        let (_, until) = held.planned.swap_remove(at);
+        if until.over() {
+            return false;
+        }
+        until.begin();
+        held.done.push((key, until, res, flags));
+        true
+    }
+
+    /// Completes what need not be held any longer, or everything.
+    #[cfg(feature = "fault-injection")]
+    fn let_go(&self, all: bool) {
+        let over: Vec<_> = self
+            .held
+            .borrow_mut()
+            .done
+            .extract_if(.., |(_, until, ..)| all || until.over())
+            .collect();
+        for (key, _, res, flags) in over {
+            self.complete(key, res, flags);
+        }
     }
 
     fn own_completion(&self, user_data: u64, res: i32) {
@@ -335,6 +387,8 @@ impl Ring {
     /// still stuck then is leaked on purpose: the kernel may yet write into it.
     pub fn shut_down(&self) {
         self.kick.clear_ring();
+        #[cfg(feature = "fault-injection")]
+        self.let_go(true);
         let keys = self.inflight.borrow().keys();
         for key in keys {
             self.cancel(key);

@@ -12,10 +12,10 @@ use vfs::uring::counters::Call;
 use vfs::{Cred, Errno, File, Rights, exec};
 
 /// A fixed sequence: the same cases in every run.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -27,7 +27,12 @@ impl Dice {
         Perm::from_low_bits(self.roll(8) as u32)
     }
 
-    fn acl(&mut self) -> Acl {
+    /// A user or a group, one that ACLs name, or not.
+    pub fn id(&mut self) -> u32 {
+        1000 + self.roll(4) as u32
+    }
+
+    pub fn acl(&mut self) -> Acl {
         let mut entries = Vec::new();
         for tag in [Tag::UserObj, Tag::GroupObj, Tag::Mask, Tag::Other] {
             entries.push(Entry {
@@ -52,7 +57,7 @@ impl Dice {
         Acl::sorted(entries).expect("a valid ACL")
     }
 
-    fn cred(&mut self) -> Cred {
+    pub fn cred(&mut self) -> Cred {
         let uid = [0, 1000, 1001, 1002][self.roll(4) as usize];
         let groups: Vec<u32> = (1000..1004).filter(|_| self.roll(3) == 0).collect();
         Cred::new(uid, 1000 + self.roll(4) as u32, &groups)

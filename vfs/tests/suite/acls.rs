@@ -11,7 +11,7 @@ use acl::posix::{Entry, Perm, Tag};
 use rustix::fs::XattrFlags;
 use vfs::{AclChange, Cred, Errno, File, SetAttr, Which, exec};
 
-fn acl(user: u32, perm: u32) -> Acl {
+pub fn acl(user: u32, perm: u32) -> Acl {
     let entry = |tag, perm| Entry {
         tag,
         perm: Perm::from_low_bits(perm),
@@ -32,8 +32,16 @@ async fn get(t: &Tree, file: &Arc<File>, which: Which) -> Result<Option<Acl>, Er
     Ok(found.map(|acl| (*acl).clone()))
 }
 
+/// Waits until what was changed before is old enough to be remembered. The executor's time is that of the start of its
+/// turn, so a turn comes first.
+async fn age() {
+    for ms in [1, 30] {
+        exec::sleep(std::time::Duration::from_millis(ms)).await;
+    }
+}
+
 /// What a process on the server does.
-fn set_behind(path: &Path, name: &str, acl: &Acl) {
+pub fn set_behind(path: &Path, name: &str, acl: &Acl) {
     let value = acl::xattr::encode(acl);
     rustix::fs::setxattr(path, name, &value, XattrFlags::empty()).expect("setxattr");
 }
@@ -123,12 +131,11 @@ fn never_out_of_date() {
         let root = Cred::root();
         let file = t.make(&root, "f").await;
         let path = t.path.join("f");
-        let old_enough = std::time::Duration::from_millis(30);
         for round in 0..12_u32 {
             let one = acl(1001, round % 8);
             set_behind(&path, acl::xattr::ACCESS, &one);
             assert_eq!(get(&t, &file, Which::Access).await, Ok(Some(one.clone())));
-            exec::sleep(old_enough).await;
+            age().await;
             for _ in 0..2 {
                 assert_eq!(get(&t, &file, Which::Access).await, Ok(Some(one.clone())));
             }
@@ -166,7 +173,7 @@ fn never_out_of_date() {
                 }
             }
         }
-        exec::sleep(old_enough).await;
+        age().await;
         get(&t, &file, Which::Access).await.expect("an ACL");
         assert_eq!(t.vfs.table.acls_cached(), 1);
         t.vfs
@@ -176,6 +183,136 @@ fn never_out_of_date() {
             .expect("remove");
         drop(file);
         assert_eq!(t.vfs.table.acls_cached(), 0, "gone with its file");
+    });
+}
+
+/// What user 1001 may read of a file, by ACCESS and by READ, which must agree.
+async fn may_read(t: &Tree, file: &Arc<File>) -> bool {
+    let cred = Cred::new(1001, 1001, &[]);
+    let (rights, _) = t.vfs.access(&cred, file).await.expect("access");
+    let read = t.get(&cred, file, 0, 4).await.map(drop);
+    let expected = if rights.read {
+        Ok(())
+    } else {
+        Err(Errno::EACCES)
+    };
+    assert_eq!(read, expected);
+    rights.read
+}
+
+/// A process on the server takes a right away or gives it: the next request sees it, however soon it comes, also where
+/// timestamps have no more than seconds, so that they cannot tell one state from the next.
+#[test]
+fn local_changes_count_at_once() {
+    let _alone = alone();
+    for (kind, make) in [
+        ("ext4", &[][..]),
+        ("xfs", &[]),
+        ("btrfs", &[]),
+        ("ext4", &["-I", "128"]),
+    ] {
+        let Some(image) = Image::with(kind, make, 300, "") else {
+            return;
+        };
+        for policy in POLICIES {
+            on_worker(policy, image.path(), |t| async move {
+                let root = Cred::root();
+                let file = t.make(&root, "f").await;
+                let path = t.path.join("f");
+                for round in 0..40_u32 {
+                    // Sometimes long enough that the ACL is remembered.
+                    let pause = [0, 0, 30, 1][round as usize % 4];
+                    exec::sleep(std::time::Duration::from_millis(pause)).await;
+                    let allowed = round % 2 == 0;
+                    let perm = if allowed { 4 } else { 0 };
+                    set_behind(&path, acl::xattr::ACCESS, &acl(1001, perm));
+                    for _ in 0..3 {
+                        assert_eq!(may_read(&t, &file).await, allowed, "round {round}");
+                    }
+                    if round % 5 == 0 {
+                        // The mask goes with the group bits.
+                        let mode = |bits| fs::Permissions::from_mode(bits);
+                        fs::set_permissions(&path, mode(0o700)).expect("chmod");
+                        assert!(!may_read(&t, &file).await, "round {round}");
+                        fs::set_permissions(&path, mode(0o740)).expect("chmod");
+                        assert_eq!(may_read(&t, &file).await, allowed, "round {round}");
+                    }
+                    if round % 7 == 0 {
+                        rustix::fs::removexattr(&path, acl::xattr::ACCESS).expect("removexattr");
+                        assert!(!may_read(&t, &file).await, "round {round}");
+                    }
+                }
+                t.vfs
+                    .remove(&root, &t.root, &n("f"))
+                    .await
+                    .result
+                    .expect("remove");
+                drop(file);
+                assert_eq!(t.vfs.table.acls_cached(), 0);
+            });
+        }
+    }
+}
+
+/// Whatever ends a file's place in memory ends its ACLs', and every change leaves none that is out of date.
+#[test]
+fn dropped_with_what_they_belong_to() {
+    trees(|t| async move {
+        let root = Cred::root();
+        let before = acl::live();
+        let cached = async |name: &str| {
+            let file = t.make(&root, name).await;
+            set_behind(&t.path.join(name), acl::xattr::ACCESS, &acl(1001, 7));
+            age().await;
+            drop(get(&t, &file, Which::Access).await.expect("an ACL"));
+            assert_eq!((t.vfs.table.acls_cached(), acl::live()), (1, before + 1));
+            file
+        };
+        let none = |what: &str| {
+            let left = (t.vfs.table.acls_cached(), acl::live());
+            assert_eq!(left, (0, before), "after {what}");
+        };
+        let file = cached("set").await;
+        let set = SetAttr {
+            uid: Some(7),
+            ..SetAttr::default()
+        };
+        let done = t.vfs.setattr(&root, &file, &set, None).await;
+        done.result.expect("setattr");
+        none("SETATTR");
+        drop(file);
+        let file = cached("acl").await;
+        let done = t
+            .vfs
+            .set_acl(&root, &file, AclChange::Remove, AclChange::NotSent);
+        done.await.result.expect("set_acl");
+        none("SETACL");
+        drop(file);
+        drop(cached("gone").await);
+        let gone = t.vfs.remove(&root, &t.root, &n("gone")).await;
+        gone.result.expect("remove");
+        none("REMOVE");
+        drop(cached("over").await);
+        t.make(&root, "from").await;
+        let (from, to) = (n("from"), n("over"));
+        let over = t.vfs.rename(&root, &t.root, &from, &t.root, &to);
+        over.await.result.expect("rename");
+        none("RENAME over it");
+        let file = cached("forgotten").await;
+        t.vfs.table.forget(&file);
+        drop(file);
+        none("its file is forgotten");
+        // Open by somebody, it stays as long as that.
+        let file = cached("open").await;
+        let pin = file.pin().expect("pin");
+        drop(file);
+        let gone = t.vfs.remove(&root, &t.root, &n("open")).await;
+        gone.result.expect("remove");
+        drop(pin);
+        none("the last close of a removed file");
+        drop(cached("all").await);
+        drop(t);
+        assert_eq!(acl::live(), before, "after the end");
     });
 }
 

@@ -2,10 +2,13 @@
 //! at a time: they count descriptors, change limits, inject faults. Much of it needs the superuser.
 
 mod access; // decisions held to the kernel's
+#[cfg(feature = "fault-injection")]
+mod acl_drops; // requests about ACLs that end at every point
 mod acls; // ACLs, read and set
 mod change; // the change attribute
 mod copy; // COPY and CLONE, on several file systems
 mod data; // reading, writing, stability, attributes
+mod differential; // random decisions, ours and the kernel's
 mod directory; // READDIR on several file systems
 mod engine; // executor, in-flight operations, queues
 #[cfg(feature = "fault-injection")]
