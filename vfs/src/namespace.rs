@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::acls;
 use crate::attr::{Attr, FileKind, SetAttr, SetTime, Time};
@@ -28,6 +28,7 @@ use crate::uring::meta_ops::{self, HeldPath};
 use crate::vfs::{Changed, Vfs, Wcc};
 
 pub use staged::NewAcls;
+use staged::mknodat;
 
 /// How CREATE treats an existing name (RFC 1813 3.3.8 `createhow3`).
 #[derive(Clone, Copy, Debug)]
@@ -213,25 +214,6 @@ pub(crate) fn reopen_as_path(open: &Arc<OpenFd>) -> Result<OpenFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path = rustix::fs::openat(CWD, held.as_c_str(), flags, Mode::empty())?;
     Ok(OpenFd::new(path))
-}
-
-/// Makes a special file.
-async fn mknodat(
-    cred: &Cred,
-    dir: &Arc<OpenFd>,
-    at: CString,
-    node: NodeKind,
-    mode: u32,
-) -> Result<()> {
-    let (kind, dev) = match node {
-        NodeKind::Fifo => (FileType::Fifo, 0),
-        NodeKind::Socket => (FileType::Socket, 0),
-        NodeKind::Char(a, b) => (FileType::CharacterDevice, rustix::fs::makedev(a, b)),
-        NodeKind::Block(a, b) => (FileType::BlockDevice, rustix::fs::makedev(a, b)),
-    };
-    let (path, mode) = (dir.clone(), Mode::from_raw_mode(mode));
-    let make = move || Ok(rustix::fs::mknodat(&*path, at.as_c_str(), kind, mode, dev)?);
-    blocking::run(cred, Call::Mknodat, make).await
 }
 
 /// Keeps an exclusive create's verifier with the file.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use acl::posix::Acl;
-use rustix::fs::{AtFlags, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 
-use super::{CreateHow, Created, Made, NodeKind, mknodat, reopen_as_path, store_verifier};
+use super::{CreateHow, Created, Made, NodeKind, reopen_as_path, store_verifier};
 use crate::acls::{AclChange, begin_with};
 use crate::attr::{Attr, FileKind, SetAttr};
 use crate::cred::Cred;
@@ -74,6 +74,25 @@ fn staged_name() -> Result<CString> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     c_string(format!("{PREFIX}{process}-{number}").as_bytes())
+}
+
+/// Makes a special file.
+pub(super) async fn mknodat(
+    cred: &Cred,
+    dir: &Arc<OpenFd>,
+    at: CString,
+    node: NodeKind,
+    mode: u32,
+) -> Result<()> {
+    let (kind, dev) = match node {
+        NodeKind::Fifo => (FileType::Fifo, 0),
+        NodeKind::Socket => (FileType::Socket, 0),
+        NodeKind::Char(a, b) => (FileType::CharacterDevice, rustix::fs::makedev(a, b)),
+        NodeKind::Block(a, b) => (FileType::BlockDevice, rustix::fs::makedev(a, b)),
+    };
+    let (path, mode) = (dir.clone(), Mode::from_raw_mode(mode));
+    let make = move || Ok(rustix::fs::mknodat(&*path, at.as_c_str(), kind, mode, dev)?);
+    blocking::run(cred, Call::Mknodat, make).await
 }
 
 /// Makes it under a name of the server's.
