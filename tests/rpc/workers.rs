@@ -179,7 +179,7 @@ impl Workers {
     pub fn connect(&self, to: SocketAddr, patience: Duration) -> Result<OutConn, Errno> {
         let server = self.server.clone();
         self.run(0, move || async move {
-            conn::connect(&server, to, patience).await
+            conn::connect(&server, None, to, patience).await
         })
     }
 
