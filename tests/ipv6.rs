@@ -41,11 +41,7 @@ fn a_host_is_called() {
     server.kill9();
     server.start_again();
     for host in [&a, &b] {
-        let called = host.called();
-        assert_eq!(
-            (called.what[0], called.from),
-            (nfsd::nsm::types::SM_PROG, ip(HOST6))
-        );
+        assert_eq!(host.called().what[0], nfsd::nsm::types::SM_PROG);
     }
 }
 

@@ -56,6 +56,11 @@ fn ours() -> BTreeSet<String> {
     OURS.iter().map(|what| format!("{what} 2049")).collect()
 }
 
+/// Where rpcbind says that the status monitor is, over all transports.
+fn status(rig: &Rig) -> String {
+    rig.sh("rpcinfo | awk '$1 == 100024 { print $2, $3, $4 }' | sort")
+}
+
 #[test]
 fn registered_while_it_runs() {
     let Some(config) = ready("rpcbind::registered_while_it_runs") else {
@@ -108,7 +113,7 @@ fn beside_a_status_monitor() {
         before.iter().any(|l| l.starts_with("100024 1 udp ")),
         "{before:?}"
     );
-    let before6 = rig.sh("rpcinfo | grep -w 100024 | sort");
+    let before6 = status(&rig);
     let mut server = Server::start(&rig, &config);
     wait_for(&rig, &ours());
     let guest = Guest::boot(&rig, &Boot::default());
@@ -128,8 +133,12 @@ fn beside_a_status_monitor() {
     drop(guest);
     assert_eq!(server.terminate(Duration::from_secs(30)), Some(0));
     assert_eq!(registered(&rig), before);
-    assert_eq!(rig.sh("rpcinfo | grep -w 100024 | sort"), before6);
+    assert_eq!(status(&rig), before6);
     let answers = rig.sh("rpcinfo -T udp 127.0.0.1 100024 1");
+    assert!(answers.contains("ready and waiting"), "{answers}");
+    // It can be started again: what was put back is not in its way.
+    rig.sh("kill $(cat /run/rpc.statd.pid); sleep 0.5; rpc.statd --no-notify");
+    let answers = rig.sh("rpcinfo -T tcp 127.0.0.1 100024 1");
     assert!(answers.contains("ready and waiting"), "{answers}");
 }
 
