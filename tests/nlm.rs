@@ -159,8 +159,10 @@ fn who_waits_is_called() {
 /// A server of several addresses calls from the one that it was asked at: a Linux host takes no call from elsewhere.
 #[test]
 fn who_waits_is_called_from_where_it_asked() {
-    let mut setup = Setup::default();
-    setup.listen = vec!["0.0.0.0:0".to_owned()];
+    let setup = Setup {
+        listen: vec!["0.0.0.0:0".to_owned()],
+        ..Setup::default()
+    };
     let server = setup.start();
     for last in [9, 77] {
         let at = std::net::SocketAddr::from(([127, 0, 7, last], server.addr().port()));

@@ -626,8 +626,10 @@ fn version_4_0_is_called_over_a_connection_of_its_own() {
 /// Its universal address is one of network id `tcp6` (RFC 5665 5.2.3.4).
 #[test]
 fn version_4_0_is_called_over_ipv6() {
-    let mut setup = Setup::default();
-    setup.listen = vec!["[::1]:0".to_owned()];
+    let setup = Setup {
+        listen: vec!["[::1]:0".to_owned()],
+        ..Setup::default()
+    };
     let listener = Listener::at("[::1]:0");
     assert_eq!(netid(&listener.addr()), "tcp6");
     called_over_a_connection_of_its_own(&setup.start(), &listener);
