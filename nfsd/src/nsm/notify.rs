@@ -70,5 +70,7 @@ async fn notify(server: &Arc<Shared>, host: &HostKey) -> Result<(), CallError> {
         vers: SM_VERS,
         proc: SmProc::Notify.wire(),
     };
-    peer::call(server, None, host.ip, what, &args).await.map(drop)
+    peer::call(server, None, host.ip, what, &args)
+        .await
+        .map(drop)
 }
