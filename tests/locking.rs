@@ -11,7 +11,7 @@ use tests::version::Version;
 use crate::kernel::{Bed, bed};
 
 /// What a guest needs to lock over version 3.
-const NLM_CLIENT: &[Need] = &[
+pub const NLM_CLIENT: &[Need] = &[
     Need::Program("rpcbind", "rpcbind"),
     Need::Program("rpc.statd", "nfs-common"),
     Need::Program("sm-notify", "nfs-common"),
@@ -19,14 +19,23 @@ const NLM_CLIENT: &[Need] = &[
 
 /// A bed with the export mounted on two guests. With version 3 their own rpcbind and rpc.statd run, and the server is
 /// its own port mapper.
-fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
+pub fn two(test: &str, version: Version) -> Option<(Bed, Guest)> {
     mixed(test, version, version)
 }
 
 /// As [`two`], the second guest with a version of its own; the first has the lower one.
 fn mixed(test: &str, version: Version, others: Version) -> Option<(Bed, Guest)> {
-    let mut config = Config::default();
-    if version == Version::V3 {
+    two_with(test, [version, others], "", Config::default())
+}
+
+/// As [`mixed`], with mount options, or none, and a server.
+pub fn two_with(
+    test: &str,
+    versions: [Version; 2],
+    options: &str,
+    mut config: Config,
+) -> Option<(Bed, Guest)> {
+    if versions[0] == Version::V3 {
         if !have(test, &[NLM_CLIENT]) {
             return None;
         }
@@ -34,34 +43,32 @@ fn mixed(test: &str, version: Version, others: Version) -> Option<(Bed, Guest)> 
             config.args.push("--portmapper".to_owned());
         }
     }
-    let bed = bed(test, version, &config)?;
-    mount(&bed, &bed.guest, version);
-    let other = Guest::boot(
-        &bed.rig,
-        &Boot {
-            addr: 3,
-            ..Boot::default()
-        },
-    );
-    mount(&bed, &other, others);
+    let bed = bed(test, versions[0], &config)?;
+    mount(&bed, &bed.guest, versions[0], options);
+    let boot = Boot {
+        addr: 3,
+        ..Boot::default()
+    };
+    let other = Guest::boot(&bed.rig, &boot);
+    mount(&bed, &other, versions[1], options);
     Some((bed, other))
 }
 
 /// Mounts the export at /mnt/nfs with locking.
-fn mount(bed: &Bed, guest: &Guest, version: Version) {
-    if version != Version::V3 {
-        let target = &bed.server.target;
-        guest.ok(120, &target.mount(version, "/mnt/nfs", ""));
-        return;
+fn mount(bed: &Bed, guest: &Guest, version: Version, options: &str) {
+    let mut options = options.to_owned();
+    if version == Version::V3 {
+        guest.ok(60, NLM_START);
+        options = format!("lock,{options}");
     }
-    // What rpc.statd remembers outlives the guest.
-    guest.ok(
-        60,
-        "sm=$RIG/statd-$ADDR; mkdir -p $sm/sm $sm/sm.bak; chown -R statd $sm
-         rpcbind -w; rpc.statd --no-notify -P $sm",
-    );
-    bed.mount_on(guest, "lock");
+    let options = options.trim_end_matches(',');
+    let target = &bed.server.target;
+    guest.ok(120, &target.mount(version, "/mnt/nfs", options));
 }
+
+/// What rpc.statd remembers outlives the guest.
+pub const NLM_START: &str = "sm=$RIG/statd-$ADDR; mkdir -p $sm/sm $sm/sm.bak; chown -R statd $sm
+    rpcbind -w; rpc.statd --no-notify -P $sm";
 
 /// One client holds what the first column says; then the second column must be true on the other.
 const CONFLICTS: &[(&str, &str)] = &[

@@ -27,10 +27,14 @@ mod codec;
 mod crash;
 /// Several exports and file systems below one mount of the real client.
 mod crossing;
+/// Clients that are called back over IPv6.
+mod ipv6;
 /// The real Linux NFS client, in user-mode Linux, against the server.
 mod kernel;
 /// Locks, opens and delegations of two clients while the server is killed again and again.
 mod lock_kills;
+/// What POSIX says of record locks, through the kernel client.
+mod lock_suite;
 /// Locks, shared state and recovery of NFSv4 through the real client, with two of them.
 mod locking;
 /// Every NFSv3 procedure with the raw client: success, errors, attributes, handles, exports, full disks.
@@ -49,3 +53,7 @@ mod real_work;
 mod robust;
 /// ONC RPC over TCP with the raw client: refusals, records, retransmissions, programs, connections.
 mod rpc;
+/// `--rpcbind` with a real rpcbind.
+mod rpcbind;
+/// sqlite and a mailbox, shared by two clients over NFSv3.
+mod sharing;

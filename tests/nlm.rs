@@ -156,6 +156,40 @@ fn who_waits_is_called() {
     a.unlock(&fh, 1, (0, 0));
 }
 
+/// A server of several addresses calls from the one that it was asked at: a Linux host takes no call from elsewhere.
+#[test]
+fn who_waits_is_called_from_where_it_asked() {
+    let setup = Setup {
+        listen: vec!["0.0.0.0:0".to_owned()],
+        ..Setup::default()
+    };
+    let server = setup.start();
+    for last in [9, 77] {
+        let at = std::net::SocketAddr::from(([127, 0, 7, last], server.addr().port()));
+        let (mut a, mut b) = (Host::new(at, "alpha"), Host::new(at, "beta"));
+        let root = a.mount(&server.export());
+        let fh = a.client.new_file(&root, &[b'f', last], 0o666);
+        assert_eq!(a.lock(&fh, 1, (0, 10)), NlmStat::Granted);
+        assert_eq!(b.wait(&fh, 7, (5, 10)), NlmStat::Blocked);
+        a.unlock(&fh, 1, (0, 0));
+        let called = b.called();
+        assert_eq!(
+            (called.what, called.from),
+            ([NLM_PROGRAM, NLM_V4, 5], at.ip())
+        );
+        let unlock = encode(&UnlockArgs {
+            cookie: Netobj(COOKIE),
+            alock: b.range(&fh, 7, (0, 0)),
+        });
+        b.call(NlmProc::UnlockMsg, &unlock).results::<()>();
+        let called = b.called();
+        assert_eq!(
+            (called.what[2], called.from),
+            (NlmProc::UnlockRes.wire(), at.ip())
+        );
+    }
+}
+
 #[test]
 fn a_grant_is_told_until_it_is_heard() {
     let server = TestServer::start();

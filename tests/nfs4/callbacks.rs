@@ -14,7 +14,7 @@ use nfsd::nfs4::op::setclientid_confirm::SetclientidConfirmArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use nfsd::nlm::types::NlmStat;
-use nfsd::rpc::uaddr::universal_addr;
+use nfsd::rpc::uaddr::{netid, universal_addr};
 use tests::client::callbacks::{Called, Listener, PROGRAM};
 use tests::client::nfs4::{Ops, Raw, Results, fattr, mode4};
 use tests::client::nlm::Host;
@@ -582,7 +582,7 @@ pub(super) fn introduce(server: &TestServer, listener: &Listener) -> (Client, u6
         callback: CbClient4 {
             program: PROGRAM,
             location: Netaddr4 {
-                netid: NetName4(b"tcp"),
+                netid: NetName4(netid(&listener.addr()).as_bytes()),
                 addr: NetName4(addr.as_bytes()),
             },
         },
@@ -624,12 +624,26 @@ pub(super) fn open_plain(
 
 #[test]
 fn version_4_0_is_called_over_a_connection_of_its_own() {
-    let server = TestServer::start();
-    let (_, dir) = at_export(&server);
-    let (first, fh) = (file(&server, "e", b"data"), file(&server, "f", b"data"));
+    called_over_a_connection_of_its_own(&TestServer::start(), &Listener::new());
+}
+
+/// Its universal address is one of network id `tcp6` (RFC 5665 5.2.3.4).
+#[test]
+fn version_4_0_is_called_over_ipv6() {
+    let setup = Setup {
+        listen: vec!["[::1]:0".to_owned()],
+        ..Setup::default()
+    };
+    let listener = Listener::at("[::1]:0");
+    assert_eq!(netid(&listener.addr()), "tcp6");
+    called_over_a_connection_of_its_own(&setup.start(), &listener);
+}
+
+fn called_over_a_connection_of_its_own(server: &TestServer, listener: &Listener) {
+    let (_, dir) = at_export(server);
+    let (first, fh) = (file(server, "e", b"data"), file(server, "f", b"data"));
     assert_ne!(first, fh);
-    let listener = Listener::new();
-    let (mut client, clientid, mut called) = plain(&server, &listener);
+    let (mut client, clientid, mut called) = plain(server, listener);
     let mut seqid = 1;
     let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, ("e", READ));
     assert_eq!(deleg, None, "the owner was not confirmed");
@@ -648,7 +662,7 @@ fn version_4_0_is_called_over_a_connection_of_its_own() {
     // One for writing would be recalled by the holder's own GETATTR, which does not say whose it is.
     let deleg = open_plain(&mut client, clientid, &dir, &mut seqid, ("e", READ | WRITE));
     assert_eq!(deleg, None);
-    let mut b = session(&server, "b");
+    let mut b = session(server, "b");
     assert_eq!(open_file(&mut b, &fh, WRITE).map(|_| ()), Err(S::Delay));
     let callback = called.callback();
     assert_eq!((callback.minor, callback.ident), (0, 77));

@@ -152,6 +152,22 @@ impl Rig {
         thread.join().map_err(|_| Error::other("connect thread"))?
     }
 
+    /// Runs `work` on a thread of its own inside the network namespace: the sockets it makes, and those of threads it
+    /// starts, are there, and stay there for whoever gets them.
+    ///
+    /// # Panics
+    /// If `work` does, or the namespace cannot be entered.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let ns = File::open(format!("/proc/{}/ns/net", self.init)).expect("rig: its namespace");
+        let enter = move || {
+            use std::os::fd::AsFd;
+            move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");
+            work()
+        };
+        let done = thread::scope(|scope| scope.spawn(enter).join());
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Waits until something accepts on `addr`, at most `limit`.
     pub fn wait_port(&self, addr: SocketAddr, limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;

@@ -176,7 +176,15 @@ impl Listener {
     /// # Panics
     /// If there is none.
     pub fn new() -> Listener {
-        Listener(TcpListener::bind("127.0.0.1:0").expect("a port"))
+        Listener::at("127.0.0.1:0")
+    }
+
+    /// At an address.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    pub fn at(addr: &str) -> Listener {
+        Listener(TcpListener::bind(addr).expect("a port"))
     }
 
     /// Where.

@@ -15,7 +15,8 @@ use nfsd::nlm::types::{
 };
 use nfsd::nsm::types::{SM_PROG, SmName, SmProc, StatChge};
 use nfsd::rpc::msg::{Parsed, parse, success_header};
-use nfsd::rpc::portmap::PMAP_PROG;
+use nfsd::rpc::portmap::{PMAP_PROG, PMAP_V2, RpcbString};
+use nfsd::rpc::uaddr::universal_addr;
 use nfsd::xdr::{Dec, Decode, Encode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -31,6 +32,8 @@ pub struct Called {
     pub what: [u32; 3],
     /// Its arguments.
     pub args: Vec<u8>,
+    /// Where it came from.
+    pub from: IpAddr,
 }
 
 impl Called {
@@ -80,7 +83,11 @@ fn fresh_ip() -> Ipv4Addr {
 
 fn connect(ip: IpAddr, server: SocketAddr) -> Client {
     // Not for the servers other tests start meanwhile.
-    let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+    let family = match ip {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
     rustix::net::bind(&socket, &SocketAddr::new(ip, 0)).expect("its address");
     rustix::net::connect(&socket, &server).expect("the server");
@@ -94,7 +101,15 @@ impl Host {
     /// If it cannot be.
     #[track_caller]
     pub fn new(server: SocketAddr, name: &str) -> Host {
-        let ip = IpAddr::V4(fresh_ip());
+        Host::at(IpAddr::V4(fresh_ip()), server, name)
+    }
+
+    /// The same with an address this machine has.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    #[track_caller]
+    pub fn at(ip: IpAddr, server: SocketAddr, name: &str) -> Host {
         let (sender, calls) = mpsc::channel();
         let script = Script::default();
         let listener = TcpListener::bind(SocketAddr::new(ip, 111)).expect("port 111");
@@ -328,12 +343,18 @@ fn serve(mut stream: TcpStream, calls: &mpsc::Sender<Called>, script: &Script) {
         let mut reply = success_header(call.xid).to_vec();
         if call.prog == PMAP_PROG {
             // All programs are here.
-            reply.extend(111_u32.to_be_bytes());
+            if call.vers == PMAP_V2 {
+                reply.extend(111_u32.to_be_bytes());
+            } else {
+                let here = stream.local_addr().expect("an address");
+                reply.extend(encode(&RpcbString(universal_addr(&here).as_bytes())));
+            }
         } else {
             let granted = call.prog == NLM_PROGRAM && call.proc == NlmProc::Granted.wire();
             let called = Called {
                 what: [call.prog, call.vers, call.proc],
                 args: call.args.rest().to_vec(),
+                from: stream.peer_addr().expect("an address").ip(),
             };
             let next = script.lock().expect("not poisoned").pop_front();
             let stat = next.unwrap_or(Some(NlmStat::Granted));

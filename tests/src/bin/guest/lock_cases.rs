@@ -353,13 +353,18 @@ fn another_open_works_on_after_the_close(ground: &Ground<'_>) {
     let second = open(&ground.path(""), "rw");
     me.does("close");
     other.does("w:0:0 see:0:abcdefghij u:0:0");
+    let ask = |kind| {
+        let lock = request(kind, Range { start: 0, len: 0 });
+        fcntl(&second, FcntlArg::F_SETLK(&lock)).expect("F_SETLK");
+    };
+    ask(libc::F_WRLCK);
+    other.does("!w:0:1");
     second.write_all_at(b"0123456789", 5).expect("pwrite");
     let mut all = [0; 15];
     second.read_exact_at(&mut all, 0).expect("pread");
     assert_eq!(&all, b"abcde0123456789");
-    let lock = request(libc::F_WRLCK, Range { start: 0, len: 1 });
-    fcntl(&second, FcntlArg::F_SETLK(&lock)).expect("F_SETLK");
-    other.does("!w:0:1 see:0:abcde0123456789");
+    ask(libc::F_UNLCK);
+    other.does("w:0:0 see:0:abcde0123456789");
 }
 
 fn a_process_that_ends_drops_all(ground: &Ground<'_>) {
@@ -528,7 +533,8 @@ fn a_file_grown_under_a_lock_is_seen(ground: &Ground<'_>) {
 
 fn two_processes_count_right(ground: &Ground<'_>) {
     let (mut me, mut other) = (ground.me(), ground.other());
-    me.does("put:0:00000000");
+    // What is written outside a lock another machine need not see.
+    me.does("w:0:0 put:0:00000000 u:0:0");
     other.begin("count:40");
     me.does("count:40");
     other.done("count:40");
