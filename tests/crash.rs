@@ -91,6 +91,7 @@ fn killed_during_real_work(test: &str, version: Version) {
             }
             let out = job.wait(work.seconds * 3 + kills * 20);
             if out.status == 0 {
+                eprintln!("{}: right after {done} kills", work.name);
                 break;
             }
             assert!(

@@ -2,6 +2,8 @@
 //! them, deny modes, locks in pieces, locks of NLM beside those of version 4; and grace lasts exactly as long as somebody
 //! may come (RFC 8881 8.4.2, 10.2.1, RFC 7530 9.6.2).
 
+use std::time::{Duration, Instant};
+
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::cb::wire::{CbOp4, CbRecall4args};
 use nfsd::nfs4::status::Nfsstat4 as S;
@@ -13,7 +15,7 @@ use tests::client::nlm::Host as NlmHost;
 use tests::client::session::Terms;
 use tests::daemon::{Setup, TestServer};
 
-use super::recovery::{BOTH, Host, Link, Open, hasty};
+use super::recovery::{BOTH, Host, LONG, Link, Open, hasty};
 
 const READ: u32 = 1;
 const WRITE: u32 = 2;
@@ -351,4 +353,33 @@ fn grace_ends_with_the_last_client() {
             assert_eq!(host.reclaim(fh).err(), Some(S::NoGrace));
         }
     }
+}
+
+/// A client that was returning a delegation when the server restarted has no more of it, though it reclaims it: it answers
+/// the recall with BAD_STATEID. It is not punished for that: it may reclaim everything after the next restart.
+#[test]
+fn a_reclaimed_delegation_its_client_does_not_know_is_forgotten() {
+    let mut server = hasty();
+    let mut a = Host::ready(&server, 1, "a");
+    let file = a.open("file").expect("made").fh;
+    restart(&mut server, true);
+    let mut a = Host::by(&server, "a", &Terms::new(1).called_back());
+    let open = a.reclaim_as(&file, (BOTH, 0), FOR_WRITING);
+    assert!(open.expect("held before").deleg.is_some());
+    assert_eq!(a.complete(), S::Ok);
+    let mut b = Host::ready(&server, 1, "b");
+    b.open_in_time("other", &mut [&mut a]);
+    let end = Instant::now() + LONG;
+    while b.open("file").err() == Some(S::Delay) {
+        assert!(Instant::now() < end, "never");
+        if let Link::New(session) = &mut a.link
+            && let Some(recall) = session.callback_within(Duration::from_millis(50))
+        {
+            session.answer(&recall, S::BadStateid, &());
+        }
+        a.renew();
+    }
+    restart(&mut server, true);
+    let mut a = Host::new(&server, 1, "a");
+    a.reclaim(&file).expect("held before");
 }

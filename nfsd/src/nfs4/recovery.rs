@@ -89,7 +89,8 @@ impl Future for Pending {
 pub struct Ending {
     /// Clients that reclaimed nothing: their records go.
     pub drop: Vec<ClientKey>,
-    /// Clients that began to reclaim and did not say that they are done: not after the next restart.
+    /// Clients that began to reclaim and did not say that they are done, or in 4.0 nothing else since: not after the next
+    /// restart, unless they say so before.
     pub distrust: Vec<ClientKey>,
 }
 
@@ -154,9 +155,9 @@ impl RecoveryStore {
     }
 
     /// Remembers a client, in place of what was remembered of it; the record's epoch becomes the current one. To be
-    /// done once the client gets its first state of this epoch (4.0: OPEN_CONFIRM or the first reclaim; 4.1: CREATE of
-    /// the first state or RECLAIM_COMPLETE) and again when the record changes. What is the same already costs no
-    /// write.
+    /// done before the client gets its first state of this epoch (4.0: the first OPEN that reclaims nothing, or what it does
+    /// next after its reclaims; 4.1: RECLAIM_COMPLETE) and again when the record changes. What is the same already costs
+    /// no write.
     pub fn put(&self, client: ClientKey, record: ClientRecord) -> Pending {
         self.submit(Change::Put(client, record))
     }

@@ -36,6 +36,8 @@ pub enum Step {
     Wait(Instant),
     /// The client had its time.
     Revoke,
+    /// The client had its time, and says that it does not have it: it took it for returned when the server restarted.
+    Forget,
 }
 
 /// One delegation asked back.
@@ -62,6 +64,7 @@ impl Recall {
     #[must_use]
     pub fn step(&self, now: Instant) -> Step {
         match self.send {
+            _ if now >= self.deadline && self.unknown > 0 => Step::Forget,
             _ if now >= self.deadline => Step::Revoke,
             Some(at) if now >= at => Step::Send,
             Some(at) => Step::Wait(at.min(self.deadline)),
@@ -80,7 +83,10 @@ impl Recall {
                 later(UNKNOWN_AGAIN.saturating_mul(self.unknown).min(AGAIN))
             }
             // Whatever else it says, it has heard it.
-            Ok(_) | Err(CbError::Garbage) => None,
+            Ok(_) | Err(CbError::Garbage) => {
+                self.unknown = 0;
+                None
+            }
             Err(_) => later(AGAIN),
         };
     }
@@ -191,6 +197,14 @@ async fn pursue(server: Arc<Shared>, deleg: DelegRef) {
                 exec::sleep(pause).await;
             }
             Some(Step::Revoke) => revoke(&server, &client, deleg).await,
+            Some(Step::Forget) => {
+                tracing::info!(
+                    client = client.number,
+                    "delegation its client does not have"
+                );
+                let gone = client.lock().holdings.return_deleg(deleg.key);
+                drop(gone);
+            }
             None => break,
         }
     }
@@ -290,8 +304,11 @@ mod tests {
         }
         recall.answered(Ok(CbDone::Failed(Nfsstat4::Badhandle)), now);
         assert_eq!(recall.step(now), Step::Wait(now + AGAIN));
+        // It does not have it: nothing is taken from it.
+        assert_eq!(recall.step(start + LEASE), Step::Forget);
         recall.answered(Ok(CbDone::Ok), now);
         assert_eq!(recall.step(now), Step::Wait(start + LEASE), "heard");
+        assert_eq!(recall.step(start + LEASE), Step::Revoke);
     }
 
     #[test]
@@ -315,7 +332,7 @@ mod tests {
             let mut now = start;
             for (answer, ms) in answers {
                 let over = now >= start + LEASE;
-                prop_assert_eq!(recall.step(now) == Step::Revoke, over);
+                prop_assert_eq!(matches!(recall.step(now), Step::Revoke | Step::Forget), over);
                 if let Step::Wait(until) = recall.step(now) {
                     prop_assert!(until > now && until <= start + LEASE);
                 }
@@ -330,7 +347,7 @@ mod tests {
                 }, now);
                 now += Duration::from_millis(ms);
             }
-            prop_assert_eq!(recall.step(start + LEASE), Step::Revoke);
+            prop_assert!(matches!(recall.step(start + LEASE), Step::Revoke | Step::Forget));
         }
     }
 }

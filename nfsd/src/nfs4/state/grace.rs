@@ -9,6 +9,9 @@
 //! reclaim and nobody may get new state until that is on disk: otherwise a crash in between would let such a client
 //! reclaim, after the next restart, what others got in the meantime (the second edge condition of RFC 8881 8.4.3). The
 //! first, a partition and a lost lease before the restart, is met by [`ClientRecord::may_reclaim`].
+//!
+//! Who got back only a part before grace ended loses the right to the rest, too: in 4.1 a client that has not sent
+//! RECLAIM_COMPLETE, in 4.0 one that did nothing but reclaim until then ([`Grace::goes_on`]).
 
 use crate::nfs4::recovery::{Class, ClientKey, ClientRecord, Ending};
 use std::collections::HashMap;
