@@ -38,6 +38,8 @@ struct Watched {
 pub struct Opens {
     group: Fanotify,
     files: Mutex<HashMap<Inode, Watched, FixedState>>,
+    /// See [`shown`].
+    shown: bool,
 }
 
 /// Opens of a file by processes of the host are held until no delegation is in their way.
@@ -74,12 +76,12 @@ impl Opens {
         let how = InitFlags::FAN_CLASS_CONTENT
             | InitFlags::FAN_CLOEXEC
             | InitFlags::FAN_UNLIMITED_MARKS
-            | InitFlags::FAN_UNLIMITED_QUEUE
-            | InitFlags::FAN_REPORT_TID;
+            | InitFlags::FAN_UNLIMITED_QUEUE;
         let event = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC;
         let opens = Arc::new(Opens {
             group: Fanotify::init(how, event)?,
             files: Mutex::default(),
+            shown: shown(),
         });
         let (asking, server) = (opens.clone(), Arc::downgrade(server));
         let thread = std::thread::Builder::new().name("host-opens".to_owned());
@@ -154,19 +156,19 @@ impl Opens {
 
     /// Lets an open go on, or holds it until no delegation is in its way.
     fn judge(&self, server: &Arc<Shared>, opening: Opening) {
-        let thread = opening.event.pid();
-        if fs::exists(format!("/proc/self/task/{thread}")).unwrap_or(false) {
+        let process = opening.event.pid();
+        if u32::try_from(process) == Ok(std::process::id()) {
             return;
         }
         let inode = opening.event.fd().and_then(|fd| inode(fd));
         let locks = inode.and_then(|inode| self.files().get(&inode).map(|w| w.locks.clone()));
         let Some(locks) = locks else { return };
-        let writes = writes(thread);
+        let writes = !self.shown || writes(process);
         if delegated(&locks, writes).is_none() {
             return;
         }
         tracing::debug!(
-            thread,
+            process,
             writes,
             "a process of the host opens a delegated file"
         );
@@ -202,35 +204,69 @@ async fn hold(server: Arc<Shared>, locks: Arc<FileLocks>, opening: Opening, writ
     drop(opening);
 }
 
+/// Processes under `/proc` have the numbers that events name.
+fn shown() -> bool {
+    let own = fs::read_link("/proc/self");
+    own.is_ok_and(|own| own.to_str() == Some(&*std::process::id().to_string()))
+}
+
 fn inode(fd: impl AsFd) -> Option<Inode> {
     let stat = fstat(fd).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// Whether a thread that is held in a system call opens for writing: what the kernel shows of the call
-/// tells (`proc_pid_syscall(5)`). When in doubt, it does.
-fn writes(thread: i32) -> bool {
-    let call = fs::read_to_string(format!("/proc/{thread}/syscall"));
-    !call.is_ok_and(|call| only_reads(&call))
+/// Most threads of a process that are looked at.
+const THREADS_MAX: usize = 64;
+
+/// Whether a process one thread of which is held in a system call opens for writing: what the kernel shows
+/// of its threads' calls tells (`proc_pid_syscall(5)`). When in doubt, it does.
+fn writes(process: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return true;
+    };
+    let (mut count, mut reads) = (0, false);
+    for thread in threads.flatten() {
+        let call = fs::read_to_string(thread.path().join("syscall"));
+        count += 1;
+        match call.ok().and_then(|call| opens_for(&call)) {
+            _ if count > THREADS_MAX => return true,
+            Some(Use::Writing) => return true,
+            Some(Use::Reading) => reads = true,
+            None => {}
+        }
+    }
+    !reads
 }
 
-/// `NUMBER ARGUMENT...`, hexadecimal but for the number, is an open that only reads.
-fn only_reads(call: &str) -> bool {
+/// What a thread may be opening a file for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Reading,
+    Writing,
+}
+
+/// What `NUMBER ARGUMENT...`, hexadecimal but for the number, opens a file for. `None`: nothing.
+fn opens_for(call: &str) -> Option<Use> {
     let mut words = call.split_ascii_whitespace();
-    let number = words.next().and_then(|n| n.parse::<libc::c_long>().ok());
-    let mut argument = |n| {
-        let word = words.nth(n)?.strip_prefix("0x")?;
-        u64::from_str_radix(word, 16).ok()
-    };
+    let number = words.next()?.parse::<libc::c_long>().ok()?;
     let flags = match number {
         #[cfg(target_arch = "x86_64")]
-        Some(libc::SYS_open) => argument(1),
-        Some(libc::SYS_openat | libc::SYS_open_by_handle_at) => argument(2),
-        Some(libc::SYS_execve | libc::SYS_execveat) => Some(0),
-        _ => None,
+        libc::SYS_open => words.nth(1),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_creat => return Some(Use::Writing),
+        libc::SYS_openat | libc::SYS_open_by_handle_at => words.nth(2),
+        libc::SYS_execve | libc::SYS_execveat => return Some(Use::Reading),
+        // What for is behind a pointer, or it is no call at all but work for one.
+        libc::SYS_openat2 | libc::SYS_io_uring_enter | -1 => return Some(Use::Writing),
+        _ => return None,
     };
+    let flags = flags.and_then(|word| word.strip_prefix("0x"));
+    let flags = flags.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     let changes = (libc::O_ACCMODE | libc::O_TRUNC) as u64;
-    flags.is_some_and(|flags| flags & changes == libc::O_RDONLY as u64)
+    match flags {
+        Some(flags) if flags & changes == libc::O_RDONLY as u64 => Some(Use::Reading),
+        _ => Some(Use::Writing),
+    }
 }
 
 impl Drop for Watch {
@@ -263,18 +299,27 @@ mod tests {
                 "{number} 0xffffff9c 0x7ffe4ce02945 {flags:#x} 0x0 0x0 0x0 0x7ffe4ce014b0 0x7feea80db011\n"
             )
         };
-        assert!(only_reads(&call(
-            libc::SYS_openat,
-            libc::O_RDONLY | libc::O_CLOEXEC
-        )));
-        assert!(only_reads(&call(libc::SYS_execve, 0x1234_5673)));
-        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_TRUNC] {
-            assert!(!only_reads(&call(libc::SYS_openat, flags)));
+        for (number, flags, use_of) in [
+            (
+                libc::SYS_openat,
+                libc::O_RDONLY | libc::O_CLOEXEC,
+                Some(Use::Reading),
+            ),
+            (libc::SYS_openat, libc::O_WRONLY, Some(Use::Writing)),
+            (libc::SYS_openat, libc::O_RDWR, Some(Use::Writing)),
+            (libc::SYS_openat, libc::O_TRUNC, Some(Use::Writing)),
+            (libc::SYS_execve, 0x1234_5673, Some(Use::Reading)),
+            (libc::SYS_openat2, 0, Some(Use::Writing)),
+            (libc::SYS_io_uring_enter, 0, Some(Use::Writing)),
+            (libc::SYS_read, 0, None),
+        ] {
+            assert_eq!(opens_for(&call(number, flags)), use_of, "{number} {flags}");
         }
-        assert!(!only_reads(&call(libc::SYS_openat2, 0)), "behind a pointer");
-        assert!(!only_reads(&call(libc::SYS_io_uring_enter, 0)));
-        for strange in ["running\n", "", "-1 0x0 0x0\n", "257 0x1\n", "257 1 2 3\n"] {
-            assert!(!only_reads(strange), "{strange:?}");
-        }
+        assert_eq!(opens_for("running\n"), None);
+        assert_eq!(opens_for(""), None);
+        assert_eq!(opens_for("-1 0x0 0x0\n"), Some(Use::Writing));
+        let cut = format!("{} 0x1\n", libc::SYS_openat);
+        assert_eq!(opens_for(&cut), Some(Use::Writing));
+        assert!(writes(i32::MAX), "there is none");
     }
 }
