@@ -160,7 +160,7 @@ impl Opens {
         if u32::try_from(process) == Ok(std::process::id()) {
             return;
         }
-        let inode = opening.event.fd().and_then(|fd| inode(fd));
+        let inode = opening.event.fd().and_then(inode);
         let locks = inode.and_then(|inode| self.files().get(&inode).map(|w| w.locks.clone()));
         let Some(locks) = locks else { return };
         let writes = !self.shown || writes(process);
