@@ -33,18 +33,9 @@ pub fn two_with(
     test: &str,
     versions: [Version; 2],
     options: &str,
-    mut config: Config,
+    config: Config,
 ) -> Option<(Bed, Guest)> {
-    if versions[0] == Version::V3 {
-        if !have(test, &[NLM_CLIENT]) {
-            return None;
-        }
-        if config.kind == Kind::Ringnfs {
-            config.args.push("--portmapper".to_owned());
-        }
-    }
-    let bed = bed(test, versions[0], &config)?;
-    mount(&bed, &bed.guest, versions[0], options);
+    let bed = one_with(test, versions[0], options, config)?;
     let boot = Boot {
         addr: 3,
         ..Boot::default()
@@ -52,6 +43,25 @@ pub fn two_with(
     let other = Guest::boot(&bed.rig, &boot);
     mount(&bed, &other, versions[1], options);
     Some((bed, other))
+}
+
+/// A bed with the export mounted on one guest.
+fn one(test: &str, version: Version) -> Option<Bed> {
+    one_with(test, version, "", Config::default())
+}
+
+fn one_with(test: &str, version: Version, options: &str, mut config: Config) -> Option<Bed> {
+    if version == Version::V3 {
+        if !have(test, &[NLM_CLIENT]) {
+            return None;
+        }
+        if config.kind == Kind::Ringnfs {
+            config.args.push("--portmapper".to_owned());
+        }
+    }
+    let bed = bed(test, version, &config)?;
+    mount(&bed, &bed.guest, version, options);
+    Some(bed)
 }
 
 /// Mounts the export at /mnt/nfs with locking.
@@ -204,7 +214,7 @@ fn torture(test: &str, version: Version) {
     let Some((bed, other)) = two(test, version) else {
         return;
     };
-    let rounds = number("RINGNFS_ROUNDS", if soak() { 5_000 } else { 120 });
+    let rounds = torture_rounds();
     for (ranges, files) in [(6, 1), (4, 3)] {
         let sizes = format!("4 {ranges} {files} {rounds}");
         bed.guest
@@ -213,14 +223,102 @@ fn torture(test: &str, version: Version) {
             .guest
             .start(&format!("$RIG/guest torture /mnt/nfs 1 {sizes}"));
         let two = other.start(&format!("$RIG/guest torture /mnt/nfs 2 {sizes}"));
-        let rounds_of = |text: &str| {
-            let first = text.lines().last().and_then(|l| l.split_once(' '));
-            first
-                .and_then(|(n, _)| n.parse::<u64>().ok())
-                .unwrap_or_else(|| panic!("{text}"))
-        };
         let limit = 120 + rounds;
         let done = rounds_of(&one.ok(limit)) + rounds_of(&two.ok(limit));
+        let sum = bed
+            .guest
+            .ok(60, &format!("$RIG/guest torture-sum /mnt/nfs {sizes}"));
+        assert_eq!(sum.trim(), done.to_string(), "rounds are lost");
+        eprintln!("{test}: {done} rounds on {ranges} ranges of {files} files");
+    }
+}
+
+fn torture_rounds() -> u64 {
+    number("RINGNFS_ROUNDS", if soak() { 5_000 } else { 120 })
+}
+
+/// How many rounds a torturer says it has done.
+fn rounds_of(text: &str) -> u64 {
+    let first = text.lines().last().and_then(|l| l.split_once(' '));
+    first
+        .and_then(|(n, _)| n.parse().ok())
+        .unwrap_or_else(|| panic!("{text}"))
+}
+
+by_version! { host_conflicts: host_conflicts_v3 V3 soak, host_conflicts_v4_0 V4_0 soak, host_conflicts_v4_2 V4_2 default }
+
+/// As [`conflicts`], between a client and a process of the server's host, either way round; flock(2) locks of a host
+/// are its own.
+fn host_conflicts(test: &str, version: Version) {
+    if Kind::from_env() != Kind::Ringnfs {
+        return not_chosen(test, "a server's own way to run something beside it");
+    }
+    let Some(bed) = one(test, version) else {
+        return;
+    };
+    let on_host = |script: &str| {
+        let rig = bed.rig.dir().display();
+        bed.server.on_export(&format!("export RIG={rig}; {script}"))
+    };
+    let flocks = |words: &str| words.split(' ').any(|word| matches!(word, "x" | "s"));
+    for (n, (held, seen)) in CONFLICTS.iter().enumerate() {
+        if flocks(held) {
+            continue;
+        }
+        let (file, marked, done) = (format!("f{n}"), "$RIG/held", "$RIG/done");
+        bed.guest.ok(60, "rm -f $RIG/held $RIG/done");
+        let holder = bed.guest.start(&format!(
+            "$RIG/guest locks /mnt/nfs/{file} {held} mark:{marked} until:{done}"
+        ));
+        let script = "while [ ! -e $RIG/held ]; do sleep 0.05; done";
+        on_host(&format!(
+            "{script}; $RIG/guest locks {file} {seen}; : >$RIG/done"
+        ));
+        holder.ok(60);
+        bed.guest.ok(60, "rm -f $RIG/held $RIG/done");
+        let other = format!("{file}-back");
+        on_host(&format!(
+            "$RIG/guest locks {other} {held} mark:{marked} until:{done} >/dev/null 2>&1 &"
+        ));
+        let out = bed.guest.run(
+            60,
+            &format!("{script}; $RIG/guest locks /mnt/nfs/{other} {seen}; : >$RIG/done"),
+        );
+        assert!(
+            out.status == 0,
+            "{held} on the host against {seen}: {}",
+            out.output
+        );
+        bed.guest.ok(
+            60,
+            &format!("$RIG/guest locks /mnt/nfs/{other} W:0:0 u:0:0"),
+        );
+    }
+}
+
+by_version! { host_torture: host_torture_v3 V3 soak, host_torture_v4_0 V4_0 soak, host_torture_v4_2 V4_2 default }
+
+/// As [`torture`], between a client and processes of the server's host.
+fn host_torture(test: &str, version: Version) {
+    if Kind::from_env() != Kind::Ringnfs {
+        return not_chosen(test, "a server's own way to run something beside it");
+    }
+    let Some(bed) = one(test, version) else {
+        return;
+    };
+    let rounds = torture_rounds();
+    for (ranges, files) in [(6, 1), (4, 3)] {
+        let sizes = format!("4 {ranges} {files} {rounds}");
+        bed.guest
+            .ok(60, &format!("$RIG/guest torture-prepare /mnt/nfs {sizes}"));
+        let client = bed
+            .guest
+            .start(&format!("$RIG/guest torture /mnt/nfs 1 {sizes}"));
+        let host = bed.server.on_export(&format!(
+            "{}/guest torture . 2 {sizes}",
+            bed.rig.dir().display()
+        ));
+        let done = rounds_of(&client.ok(120 + rounds)) + rounds_of(&host);
         let sum = bed
             .guest
             .ok(60, &format!("$RIG/guest torture-sum /mnt/nfs {sizes}"));

@@ -26,6 +26,8 @@ mod hammer;
 mod handles;
 #[path = "nfs4/host_locks.rs"]
 mod host_locks;
+#[path = "nfs4/host_opens.rs"]
+mod host_opens;
 #[path = "nfs4/kernel.rs"]
 mod kernel;
 #[path = "nfs4/names.rs"]

@@ -1,5 +1,7 @@
 //! Processes of the host and the files they share with NFS clients: byte-range locks are seen by both
-//! (export option `host_locks`).
+//! (export option `host_locks`), and what is delegated comes back when a process opens it.
+
+pub mod opens;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,10 +9,11 @@ use std::time::Duration;
 
 use vfs::Errno;
 use vfs::exec;
-use vfs::locks::{Hosted, LockKind};
+use vfs::locks::{DelegKind, Hosted, LockKind};
 
 use crate::cx::Opened;
 use crate::server::Shared;
+use opens::{Opens, Watch};
 
 /// How soon a process of the host is asked again whether it has unlocked what an NFS client waits for.
 const ASK: Duration = Duration::from_millis(50);
@@ -27,6 +30,44 @@ pub async fn locks(opened: &Opened, kind: LockKind) -> Result<Option<Hosted>, Er
         return Ok(None);
     }
     opened.file.hosted(kind).await.map(Some)
+}
+
+/// The files whose opens by processes of the host are asked about; `None`, and said so once, where the kernel
+/// or its privileges do not let this server do that.
+fn opens(server: &Arc<Shared>) -> Option<&Arc<Opens>> {
+    let opens = server.opens.get_or_init(|| {
+        let started = Opens::start(server);
+        let said = |error: &std::io::Error| {
+            tracing::warn!(%error, "fanotify: processes of this host that open a file do not recall its delegations");
+        };
+        started.inspect_err(said).ok()
+    });
+    opens.as_ref()
+}
+
+/// Before a file is delegated: processes of the host that open it shall recall that, as long as the value
+/// lives. False where one has it open already.
+///
+/// # Errors
+/// A file that cannot be opened or watched.
+pub async fn delegates(
+    server: &Arc<Shared>,
+    opened: &Opened,
+    kind: DelegKind,
+) -> Result<(Option<Watch>, bool), Errno> {
+    if !opened.options.host_locks() || !opened.file.mount.locks_at_once() {
+        return Ok((None, true));
+    }
+    let Some(opens) = opens(server) else {
+        return Ok((None, true));
+    };
+    // First this, so that who opens it is seen by one of the two.
+    let watch = opens.watch(&opened.file)?;
+    let free = match opened.file.delegable(kind).await {
+        Err(Errno::EINVAL) => true,
+        free => free?,
+    };
+    Ok((Some(watch), free))
 }
 
 /// After a request has joined a line, and now and then: while somebody waits for a process of the host,

@@ -61,9 +61,11 @@ fn collect(shared: &Shared) -> BTreeMap<String, u64> {
 }
 
 /// What NFSv4 clients hold, and what is held on files by anybody.
-fn state(shared: &Shared) -> [(&'static str, u64); 18] {
+fn state(shared: &Shared) -> [(&'static str, u64); 19] {
     let (records, held) = (shared.state.counts(), shared.state.held());
     let files = shared.vfs.table.locks.counts();
+    let opens = shared.opens.get().and_then(Option::as_ref);
+    let watched = opens.map_or(0, |opens| opens.len());
     [
         ("nfs4.clients", records.clients as u64),
         ("nfs4.clients_unconfirmed", records.unconfirmed as u64),
@@ -83,6 +85,7 @@ fn state(shared: &Shared) -> [(&'static str, u64); 18] {
         ("locks.delegations", files.delegations),
         ("locks.waiters", files.waiters),
         ("locks.on_host", files.mirrors),
+        ("locks.watched_opens", watched as u64),
     ]
 }
 

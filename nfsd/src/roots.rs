@@ -42,6 +42,13 @@ pub fn open(
                         "export a directory on ext4, xfs or btrfs",
                     );
                 }
+                let wanted = export.clients.iter().any(|(_, o)| o.host_locks());
+                if wanted && !root.mount.locks_at_once() {
+                    tracing::info!(
+                        path = value,
+                        "host_locks: not on this file system, locks of clients stay among clients"
+                    );
+                }
                 roots.insert(export.id, root);
             }
             Err((why, fix)) => found.error(at(&value), why, &value, fix),

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use crate::exported::Exported;
 use crate::fh::HandleKey;
 use crate::finding::Findings;
 use crate::groups::Groups;
+use crate::host::opens::Opens;
 use crate::listener::{self, Listening, PORTMAPPER_PORT};
 use crate::nfs4::cb::Callbacks;
 use crate::nfs4::idmap::{Idmap, SystemAccounts};
@@ -73,6 +74,8 @@ pub struct Shared {
     pub started: Instant,
     /// Whether some worker asks processes of the host for locks they hold.
     pub asking_host: AtomicBool,
+    /// Opens by processes of the host, once something is delegated.
+    pub opens: OnceLock<Option<Arc<Opens>>>,
     /// No new connections, no new requests.
     pub stopping: AtomicBool,
     /// The daemon's configuration.
@@ -143,6 +146,7 @@ impl Shared {
             port: parts.port,
             started: exec::now(),
             asking_host: AtomicBool::new(false),
+            opens: OnceLock::new(),
             stopping: AtomicBool::new(false),
             connections: worker::Connections::new(parts.remotes.len()),
             remotes: parts.remotes,

@@ -363,3 +363,143 @@ fn an_export_may_keep_its_locks_to_itself() {
     );
     assert_eq!(server.stat("locks.on_host"), 0);
 }
+
+const BYTES: usize = 12;
+const ROUNDS: usize = 1500;
+
+/// Who locks in [`all_sorts_of_owners_against_a_model`].
+enum Owner<'a> {
+    Nlm(usize, i32),
+    V4(Option<Stateid4>),
+    Local(&'a Local, Sort),
+}
+
+/// Everybody who may lock, on one file.
+struct Players<'a> {
+    hosts: [(nlm::Host, Fh); 2],
+    session: Session,
+    fh: Fh,
+    opened: Stateid4,
+    owners: Vec<Owner<'a>>,
+}
+
+impl Players<'_> {
+    /// Locks or unlocks; true if it could be done.
+    fn set(&mut self, who: usize, (from, len): (u64, u64), kind: i32) -> bool {
+        let exclusive = kind == libc::F_WRLCK;
+        match &mut self.owners[who] {
+            Owner::Nlm(host, svid) => {
+                let (host, fh) = &mut self.hosts[*host];
+                let stat = match kind {
+                    libc::F_UNLCK => host.unlock(fh, *svid, (from, len)),
+                    _ => host.lock_with(fh, *svid, (from, len), |args| args.exclusive = exclusive),
+                };
+                assert!(
+                    matches!(stat, NlmStat::Granted | NlmStat::Denied),
+                    "{stat:?}"
+                );
+                stat == NlmStat::Granted
+            }
+            Owner::Local(local, sort) => local.set(*sort, kind, (from as i64, len as i64)),
+            Owner::V4(locked) => {
+                let mut args = encode(&(1 + u32::from(exclusive)));
+                if kind == libc::F_UNLCK {
+                    let Some(stateid) = *locked else { return true };
+                    args.extend(encode(&0_u32));
+                    args.extend(encode(&stateid));
+                    args.extend([encode(&from), encode(&len)].concat());
+                    let ops = Ops::new().op(Op4::Locku, &Raw(&args));
+                    *locked = Some(self.session.at(&self.fh, &ops).body(Op4::Locku));
+                    return true;
+                }
+                args.extend(encode(&false));
+                args.extend([encode(&from), encode(&len)].concat());
+                args.extend(encode(&true));
+                args.extend(encode(&0_u32));
+                args.extend(encode(&self.opened));
+                args.extend(encode(&0_u32));
+                let (clientid, owner) = (self.session.clientid, OwnerName4(b"locker"));
+                args.extend(encode(&StateOwner4 { clientid, owner }));
+                let ops = Ops::new().op(Op4::Lock, &Raw(&args));
+                let mut done = self.session.at(&self.fh, &ops);
+                if done.status == S::Ok {
+                    *locked = Some(done.body(Op4::Lock));
+                    return true;
+                }
+                assert_eq!(done.status_of(Op4::Lock), S::Denied);
+                false
+            }
+        }
+    }
+}
+
+/// Owners of NLM, of version 4 and of the host lock and unlock at random: granted is what an array of bytes for each
+/// allows, and the host sees just that.
+#[test]
+fn all_sorts_of_owners_against_a_model() {
+    let server = TestServer::start();
+    let fh = file(&server, "f", b"data");
+    let path = server.export().join("f");
+    let (open_file, process) = (Local::open(&path), Local::open(&path));
+    let mut session = session(&server, "v4");
+    let opened = plain(&mut session, &fh);
+    let mut players = Players {
+        hosts: [three(&server, "a"), three(&server, "b")],
+        opened,
+        session,
+        fh,
+        owners: vec![
+            Owner::Nlm(0, 1),
+            Owner::Nlm(0, 2),
+            Owner::Nlm(1, 1),
+            Owner::V4(None),
+            Owner::Local(&open_file, Sort::OpenFile),
+            Owner::Local(&process, Sort::Process),
+        ],
+    };
+    let mut model = [[libc::F_UNLCK; BYTES]; 6];
+    let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut roll = |sides: usize| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        (dice >> 20) as usize % sides
+    };
+    let mut granted = 0;
+    for round in 0..ROUNDS {
+        let (who, a, b) = (roll(6), roll(BYTES), roll(BYTES));
+        let kind = [libc::F_RDLCK, libc::F_WRLCK, libc::F_UNLCK, libc::F_UNLCK][roll(4)];
+        let (from, to) = (a.min(b), a.max(b));
+        let excludes = |held: i32| {
+            kind != libc::F_UNLCK
+                && held != libc::F_UNLCK
+                && (held == libc::F_WRLCK || kind == libc::F_WRLCK)
+        };
+        let others = (0..6).filter(|other| *other != who);
+        let free = others
+            .into_iter()
+            .all(|other| !model[other][from..=to].iter().any(|held| excludes(*held)));
+        let range = (from as u64, (to - from + 1) as u64);
+        let done = players.set(who, range, kind);
+        assert_eq!(done, free, "round {round}: {who} {range:?} {kind}");
+        if done {
+            model[who][from..=to].fill(kind);
+            granted += 1;
+        }
+        // Without the open file's own: what all others have.
+        let seen = |at: usize| {
+            let held = |kind| (0..6).any(|who| who != 4 && model[who][at] == kind);
+            match (held(libc::F_WRLCK), held(libc::F_RDLCK)) {
+                (true, _) => 'w',
+                (_, true) => 'r',
+                _ => '-',
+            }
+        };
+        let expected: String = (0..BYTES).map(seen).collect();
+        assert_eq!(open_file.seen(BYTES as i64), expected, "round {round}");
+    }
+    assert!(granted > ROUNDS / 2);
+    drop(players);
+    server.forget_clients();
+    server.wait_idle();
+}

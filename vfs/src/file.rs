@@ -143,7 +143,7 @@ impl File {
     }
 
     /// The `O_PATH` descriptor.
-    pub(crate) fn path(&self) -> &Arc<OpenFd> {
+    pub fn path(&self) -> &Arc<OpenFd> {
         &self.path
     }
 
@@ -314,6 +314,16 @@ impl File {
             }
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// The descriptor for writing, if it is open: the one for reading is given up then.
+    pub(crate) fn only_write_fd(&self) -> Option<Arc<OpenFd>> {
+        let mut data = self.data();
+        let fd = data.write.as_ref()?.fd.clone();
+        let unneeded = data.read.take();
+        drop(data);
+        drop(unneeded);
+        Some(fd)
     }
 
     /// A descriptor for writing is open.

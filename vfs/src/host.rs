@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::errno::{Errno, Result};
 use crate::file::File;
-use crate::locks::{Held, HostFile, Hosted, LockKind, Range};
+use crate::locks::{DelegKind, Held, HostFile, Hosted, LockKind, Range};
 use crate::sys::{self, FileLock};
 use crate::uring::fixed::OpenFd;
+use crate::uring::meta_ops::HeldPath;
 
 /// As fcntl(2) has it; `None` beyond what it can lock.
 fn file_lock(range: Range, kind: Option<LockKind>) -> Option<FileLock> {
@@ -64,6 +65,26 @@ fn unwritable(e: Errno) -> bool {
 }
 
 impl File {
+    /// A name of the file that lasts as long as the value.
+    pub fn held_path(&self) -> HeldPath {
+        HeldPath::new(self.path())
+    }
+
+    /// Whether no process of the host has the file open in a way that a delegation of this kind forbids:
+    /// for writing, or at all. What this server has open counts in doubt.
+    ///
+    /// # Errors
+    /// `open(2)`; `fcntl(2)` `F_SETLEASE`: `EINVAL` where the file system has no leases.
+    pub async fn delegable(&self, kind: DelegKind) -> Result<bool> {
+        match self.only_write_fd() {
+            Some(fd) => sys::could_lease(fd.as_fd(), true),
+            None => {
+                let fd = self.data_fd(false).await?;
+                sys::could_lease(fd.as_fd(), kind == DelegKind::Write)
+            }
+        }
+    }
+
     /// Makes locks of the file be locked on the host as well, at least while the value returned lives.
     ///
     /// # Errors

@@ -409,6 +409,34 @@ pub(crate) fn find_lock(fd: BorrowedFd<'_>, wanted: FileLock) -> Result<Option<F
     }))
 }
 
+/// Whether the kernel would give a lease: nobody else has the file open for writing, or with `exclusive` at all. Whoever
+/// opens it at this very moment waits for the few microseconds.
+///
+/// # Errors
+/// `fcntl(2)` `F_SETLEASE`: `EINVAL` where the file system has no leases.
+pub(crate) fn could_lease(fd: BorrowedFd<'_>, exclusive: bool) -> Result<bool> {
+    /// `asm-generic/fcntl.h`; missing in `libc`.
+    const F_SETSIG: libc::c_int = 10;
+    let kind = if exclusive {
+        libc::F_WRLCK
+    } else {
+        libc::F_RDLCK
+    };
+    let fcntl = |request, argument: libc::c_int| {
+        // SAFETY: the requests below take plain numbers.
+        check(i64::from(unsafe {
+            libc::fcntl(fd.as_raw_fd(), request, argument)
+        }))
+    };
+    // Who is made to wait is told of by a signal, which must not be the deadly SIGIO.
+    fcntl(F_SETSIG, libc::SIGURG)?;
+    match fcntl(libc::F_SETLEASE, kind) {
+        Ok(_) => fcntl(libc::F_SETLEASE, libc::F_UNLCK).map(|_| true),
+        Err(Errno::EAGAIN) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// The groups of a user in the server's databases (`getgrouplist(3)`), `gid` included. Empty for a
 /// user the databases do not know. May block on network databases: only for pool threads.
 pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {

@@ -1,6 +1,6 @@
 //! LOCKT: whether a range could be locked (RFC 8881 18.11, RFC 7530 16.11).
 
-use vfs::locks::{Conflict, Range};
+use vfs::locks::{Conflict, LockKind, Range};
 
 use super::lock::{LockType4, put_denied};
 use crate::cx::Reply;
@@ -38,7 +38,7 @@ pub(super) async fn run(
     }
     let home = c.home(&client);
     let locks = opened.file.locks();
-    let _hosted = host::locks(opened, args.locktype.kind()).await?;
+    let _hosted = host::locks(opened, LockKind::Read).await?;
     for _ in 0..TRIES {
         let owner = client.lock().holdings.locker_id(home, args.owner.owner.0);
         let conflict = match locks.test(home.client_id(), owner, range, args.locktype.kind()) {

@@ -177,7 +177,7 @@ async fn complete(
         }
         _ => 0,
     };
-    let delegated = deleg::grant(c, client, &found.opened, (kind, reclaims), change);
+    let delegated = deleg::grant(c, client, &found.opened, (kind, reclaims), change).await;
     let mut rflags = RESULT_LOCKTYPE_POSIX;
     if unconfirmed {
         rflags |= RESULT_CONFIRM;

@@ -10,6 +10,7 @@ use vfs::locks::{ClientId, DelegGuard, DelegId, DelegKind, DelegState, FileLocks
 use super::client::Client;
 use super::holdings::{FileKey, Holdings};
 use super::stateid::{Home, Kind};
+use crate::host::opens::Watch;
 use crate::nfs4::cb::getattr::Said;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Stateid4;
@@ -24,6 +25,8 @@ pub struct Deleg {
     pub fh: Box<[u8]>,
     /// Keeps the file. Only tests have none.
     pub pin: Option<Pin>,
+    /// Processes of the host recall it.
+    pub watch: Option<Watch>,
     /// What its holder said of the file (CB_GETATTR).
     pub said: Said,
 }
@@ -94,6 +97,8 @@ pub struct DelegRequest<'a> {
     pub fh: &'a [u8],
     /// Keeps the file.
     pub pin: Option<Pin>,
+    /// Processes of the host shall recall it.
+    pub watch: Option<Watch>,
     /// Most states of one client.
     pub limit: usize,
     /// Change attribute of the file.
@@ -122,6 +127,7 @@ impl Holdings {
             guard,
             fh: request.fh.into(),
             pin: request.pin,
+            watch: request.watch,
             said: Said::new(request.change),
         };
         self.delegs.insert(key, deleg);
@@ -162,6 +168,7 @@ impl Holdings {
             deleg.guard.revoke();
             // The file is no longer the client's to keep.
             deleg.pin = None;
+            deleg.watch = None;
         }
         None
     }

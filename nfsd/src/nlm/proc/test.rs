@@ -71,7 +71,7 @@ async fn test(cx: &Cx, args: &TestArgs<'_>) -> Result<(), No> {
     let (server, file) = (&cx.server, opened.file.locks());
     let (ip, name) = (cx.client.addr.ip(), args.alock.caller_name.0);
     let (host, owner) = (server.nlm.known(ip, name), target::owner(&args.alock));
-    let _hosted = target::on_host(&opened, wanted.kind).await?;
+    let _hosted = target::on_host(&opened, LockKind::Read).await?;
     let end = exec::now() + PATIENCE;
     for _ in 0..TRIES {
         let tested = match &host {

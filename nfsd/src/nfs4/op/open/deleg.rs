@@ -6,6 +6,7 @@ use vfs::locks::{Access, DelegKind, Refused};
 
 use super::args::{Delegation4, Want, WhyNone};
 use crate::cx::Opened;
+use crate::host;
 use crate::nfs4::compound::Compound;
 use crate::nfs4::state::client::Client;
 use crate::nfs4::state::deleg::DelegRequest;
@@ -42,7 +43,7 @@ pub(super) fn kind(
 /// Delegates the file just opened, if that may be. One that is reclaimed is given back in any case: its
 /// holder may have data nobody else has seen. Where it could not be given anew, it is to be returned at
 /// once (RFC 8881 10.2.1, `recall` of `open_read_delegation4`).
-pub(super) fn grant(
+pub(super) async fn grant(
     c: &Compound<'_>,
     client: &Client,
     opened: &Opened,
@@ -54,6 +55,13 @@ pub(super) fn grant(
     if recall && !reclaims {
         return Err(WhyNone::Resource);
     }
+    // Its future is not to make every operation's larger.
+    let local = Box::pin(host::delegates(&c.cx.server, opened, kind)).await;
+    let (watch, free) = local.map_err(|_| WhyNone::Resource)?;
+    if !free && !reclaims {
+        return Err(WhyNone::Contention);
+    }
+    let recall = recall || !free;
     let fh = c.cx.fh(opened, &opened.file);
     let fh = fh.map_err(|_| WhyNone::Resource)?;
     let pin = opened.file.pin().map_err(|_| WhyNone::Contention)?;
@@ -62,6 +70,7 @@ pub(super) fn grant(
         kind,
         fh: &fh,
         pin: Some(pin),
+        watch,
         limit: c.state().config.states_per_client,
         change,
     };

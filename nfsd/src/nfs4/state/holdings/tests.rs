@@ -430,6 +430,7 @@ fn delegations() {
             kind,
             fh: b"fh",
             pin: None,
+            watch: None,
             limit: LIMIT,
         };
         held.delegate(V41, request, now)
