@@ -556,3 +556,22 @@ fn stateids_of_4_0_stale_and_expired() {
         .status;
     assert_eq!(status, S::Expired);
 }
+
+/// Exports have options of their own, also on one file system.
+#[test]
+fn xdev_from_one_export_to_another() {
+    let exports = "@DIR@/export *(rw,insecure,no_root_squash)\n@DIR@/export/in *(rw,insecure,no_root_squash)\n";
+    let dir = tests::daemon::fresh_dir();
+    fs::create_dir_all(dir.path().join("export/in")).expect("directories");
+    fs::write(dir.path().join("export/f"), b"data").expect("a file");
+    let server = Setup::exports(exports).start_in(dir);
+    let mut pair = Pair::new(&server);
+    let root = pair.root.clone();
+    let into = |ops: Ops| ops.bare(Op4::Savefh).putfh(&root).lookup(b"in");
+    let names = [encode(&Component4(b"f")), encode(&Component4(b"x"))].concat();
+    let renamed = into(Ops::new()).op(Op4::Rename, &Raw(&names));
+    assert_eq!(pair.on("", &renamed), [S::Xdev; 2]);
+    let linked = into(Ops::new()).op(Op4::Link, &Component4(b"x"));
+    assert_eq!(pair.on("f", &linked), [S::Xdev; 2]);
+    assert!(!server.export().join("in/x").exists());
+}

@@ -1,8 +1,9 @@
 //! What pynfs found: who may use a stateid and for what, stateids of another start, owners without a name, sizes of
-//! files made again, short pages of directories.
+//! files made again, short pages of directories, many clients that are gone.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::op::create::Createtype4;
@@ -10,9 +11,9 @@ use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use tests::client::nfs4::{Ops, Raw, fattr};
 use tests::client::{Login, encode};
-use tests::daemon::TestServer;
+use tests::daemon::{Setup, TestServer};
 
-use super::{at_export, create, open, session};
+use super::{at_export, create, open, session, state};
 
 const SIZE: u32 = 4;
 const OWNER: u32 = 36;
@@ -221,4 +222,27 @@ fn short_pages_of_a_directory() {
     assert!(done.more::<bool>(), "an entry");
     done.more::<u64>();
     assert_eq!(done.more::<Component4<'_>>().0, b"name");
+}
+
+/// However many clients have gone and left a file open, the one that wants it need not ask twice.
+#[test]
+fn many_clients_that_are_gone_make_room_at_once() {
+    let server = Setup::config("lease_time = \"2s\"\ngrace_time = \"2s\"\n").start();
+    fs::write(server.export().join("f"), b"data").expect("a file");
+    for _ in 0..100 {
+        // A connection that goes does not end the client.
+        let (mut one, root) = session(&server);
+        open(&mut one, &root, b"f", 2);
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    let (mut last, root) = session(&server);
+    let shares = state::open(
+        Ops::new(),
+        0,
+        (1, state::DENY_WRITE),
+        (0, b"last"),
+        state::What::Name(b"f"),
+    );
+    assert_eq!(last.at(&root, &shares).status, S::Ok);
+    assert_eq!(server.stat("nfs4.opens"), 1);
 }

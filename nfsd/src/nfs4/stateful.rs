@@ -23,8 +23,9 @@ use super::types::{Clientid4, Stateid4};
 use crate::conflict::{self, Touch};
 use crate::cx::{Opened, Reply};
 
-/// How often an operation tries again after it got somebody out of the way.
-pub const TRIES: usize = 64;
+/// How often an operation tries again after it got somebody out of the way: as many clients as have gone
+/// and left a file open can be in its way, one after the other.
+pub const TRIES: usize = 4096;
 
 impl Compound<'_> {
     /// All state of all clients.
