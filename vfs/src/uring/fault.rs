@@ -120,8 +120,8 @@ pub fn parse(text: &str) -> std::result::Result<Vec<Rule>, String> {
 }
 
 fn strike(faults: &mut Faults, fits: impl Fn(u8) -> bool) -> Option<Fault> {
-    let rule = faults.rules.iter_mut();
-    let rule = rule.into_iter().find(|r| fits(r.code) && r.count > 0)?;
+    let mut rules = faults.rules.iter_mut();
+    let rule = rules.find(|r| fits(r.code) && r.count > 0)?;
     if rule.skip > 0 {
         rule.skip -= 1;
         return None;
