@@ -73,6 +73,8 @@ impl Ground<'_> {
     /// Another one, with a file beside that of the case.
     pub fn other_at(&self, suffix: &str) -> Other {
         let mut stream = TcpStream::connect(self.peers).expect("lock-peers");
+        // Every word is waited for.
+        stream.set_nodelay(true).expect("TCP_NODELAY");
         let (sender, answers) = mpsc::channel();
         let lines = BufReader::new(stream.try_clone().expect("dup")).lines();
         std::thread::spawn(move || {
