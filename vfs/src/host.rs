@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::errno::{Errno, Result};
+use crate::exec;
 use crate::file::File;
 use crate::locks::{DelegKind, Held, HostFile, Hosted, LockKind, Range};
 use crate::sys::{self, FileLock};
@@ -40,11 +41,19 @@ fn held(lock: FileLock) -> Option<Held> {
     })
 }
 
+/// The file system has no such locks: there, those of clients stay among clients.
+fn unlockable(e: Errno) -> bool {
+    [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL].contains(&e.0)
+}
+
 impl HostFile for OpenFd {
     fn set(&self, range: Range, kind: Option<LockKind>) -> Result<()> {
-        match file_lock(range, kind) {
-            Some(lock) => sys::set_lock(self.as_fd(), lock),
-            None => Ok(()),
+        let Some(lock) = file_lock(range, kind) else {
+            return Ok(());
+        };
+        match sys::set_lock(self.as_fd(), lock) {
+            Err(e) if unlockable(e) => Ok(()),
+            other => other,
         }
     }
 
@@ -85,7 +94,17 @@ impl File {
         }
     }
 
-    /// Makes locks of the file be locked on the host as well, at least while the value returned lives.
+    /// Locks of the file are the kernel's own. A test build may take them for others.
+    fn locks_at_once(&self) -> bool {
+        #[cfg(feature = "fault-injection")]
+        if crate::uring::fault::slow_locks() {
+            return false;
+        }
+        self.mount.locks_at_once()
+    }
+
+    /// Makes locks of the file be locked on the host as well, at least while the value returned lives. Only
+    /// on a worker.
     ///
     /// # Errors
     /// `open(2)`.
@@ -99,6 +118,8 @@ impl File {
             },
         };
         let fd: Arc<OpenFd> = fd;
-        Ok(self.locks().hosted(fd, writes))
+        let slow = !self.locks_at_once();
+        let pool = slow.then(|| exec::with_ring(|ring| ring.threads.clone()));
+        Ok(self.locks().hosted(fd, writes, pool))
     }
 }
