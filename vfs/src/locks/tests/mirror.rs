@@ -22,13 +22,13 @@ fn for_reading(path: &Path) -> Arc<OpenFd> {
     Arc::new(OpenFd::new(File::open(path).expect("open").into()))
 }
 
-fn for_writing(path: &Path) -> Arc<OpenFd> {
+pub(super) fn for_writing(path: &Path) -> Arc<OpenFd> {
     let file = OpenOptions::new().read(true).write(true).open(path);
     Arc::new(OpenFd::new(file.expect("open").into()))
 }
 
 /// What another description than the host's own has locked, byte by byte.
-fn seen(host: &OpenFd, base: u64) -> Vec<Option<LockKind>> {
+pub(super) fn seen(host: &OpenFd, base: u64) -> Vec<Option<LockKind>> {
     let kind = LockKind::Write;
     let of_byte = |at: u64| {
         let range = bytes(base + at, 1);
