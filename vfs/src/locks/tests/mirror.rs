@@ -219,6 +219,7 @@ impl World {
         let expected: Vec<_> = (0..BYTES).map(of_byte).collect();
         let locked = self.owners.iter().flatten().any(Option::is_some);
         assert_eq!(seen(&self.host, self.base), expected);
+        idle(&self.file);
         assert_eq!(self.file.counts().mirrors, u64::from(locked));
         if locked && self.pool.is_none() {
             let mut listed: Line = Default::default();
