@@ -87,6 +87,8 @@ impl Errand {
             }
             Errand::Claim(hand, serial, wanted, [was, is], answer) => {
                 let (taken, behind) = hand.take(&was, &is, wanted);
+                // After any other error than that it is taken, who knows what stands there.
+                let behind = behind || taken == Err(Conflict::Full);
                 Done::Claimed(serial, wanted, taken, behind, answer)
             }
         }
@@ -353,6 +355,7 @@ impl FileLocks {
                 sender.send(Ok(()));
                 return serial;
             };
+            slow.stuck = false;
             slow.claims.push(Claimed {
                 serial,
                 wanted,
@@ -404,5 +407,53 @@ impl FileLocks {
             }
         });
         answer.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::{HostFile, LockKind};
+    use super::*;
+    use crate::errno;
+
+    struct Never;
+
+    impl HostFile for Never {
+        fn set(&self, _: Range, _: Option<LockKind>) -> errno::Result<()> {
+            panic!("it is never asked");
+        }
+
+        fn find(&self, _: Held) -> errno::Result<Option<(Held, u32)>> {
+            panic!("it is never asked");
+        }
+    }
+
+    #[test]
+    fn who_waits_is_told_when_the_pool_does_not_do_it() {
+        let file = FileLocks::alone();
+        let hosted = file.hosted(Arc::new(Never), true, Some(Threads::new(1, 1)));
+        let (sender, mut answer) = oneshot::channel();
+        let started = {
+            let mut state = file.lock();
+            let slow = state.slow().expect("a mirror");
+            let (range, kind) = (Range::from(0), LockKind::Write);
+            slow.claims.push(Claimed {
+                serial: 1,
+                wanted: Held { range, kind },
+                asks: Some(sender),
+                granted: false,
+            });
+            state.start_errands()
+        };
+        let (_pool, pump) = started.expect("something to do");
+        drop(pump);
+        let mut cx = Context::from_waker(Waker::noop());
+        let told = Pin::new(&mut answer).poll(&mut cx);
+        assert!(matches!(told, Poll::Ready(None)));
+        drop(hosted);
+        assert!(!file.busy(), "nothing is left of it");
     }
 }

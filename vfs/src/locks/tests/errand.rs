@@ -22,6 +22,8 @@ struct Gate {
     opened: Condvar,
     waiting: AtomicUsize,
     calls: AtomicUsize,
+    /// A call takes that long, in microseconds.
+    takes: AtomicU32,
 }
 
 impl Gate {
@@ -32,6 +34,10 @@ impl Gate {
 
     fn pass(&self) {
         self.calls.fetch_add(1, SeqCst);
+        let takes = self.takes.load(SeqCst);
+        if takes > 0 {
+            thread::sleep(Duration::from_micros(takes.into()));
+        }
         self.waiting.fetch_add(1, SeqCst);
         let shut = self.shut.lock().expect("gate");
         drop(self.opened.wait_while(shut, |shut| *shut).expect("gate"));
@@ -291,54 +297,72 @@ fn the_host_is_in_the_way() {
     world.is_free();
 }
 
+/// How many have each byte, as far as they know.
+#[derive(Default)]
+struct Known([AtomicU32; 8]);
+
+impl Known {
+    /// Nobody else has any of these.
+    fn alone(&self, range: Range) {
+        let all = || self.0[range.offset() as usize..].iter();
+        let own = || all().take(range.length() as usize);
+        own().for_each(|byte| assert_eq!(byte.fetch_add(1, SeqCst), 0));
+        thread::yield_now();
+        own().for_each(|byte| assert_eq!(byte.fetch_sub(1, SeqCst), 1));
+    }
+}
+
+const ROUNDS: usize = 400;
+
+fn one_client(world: &World, known: &Known, client: u64, done: &[AtomicUsize; 2]) {
+    let mut dice = Dice(client + 1);
+    for _ in 0..ROUNDS {
+        let at = dice.roll(8);
+        let wanted = write(at, 1 + dice.roll(8 - at));
+        let hosted = world.hosted();
+        let guard = world.file.locker(ClientId(client), OwnerId(client));
+        let mut locking = Box::pin(lock(&guard, wanted));
+        let mut polls = dice.roll(60);
+        let locked = loop {
+            match poll(locking.as_mut()) {
+                Poll::Ready(result) => break Some(result),
+                Poll::Pending if polls == 0 => break None,
+                Poll::Pending => polls -= 1,
+            }
+            thread::yield_now();
+        };
+        drop((locking, hosted));
+        if locked == Some(Ok(())) {
+            known.alone(wanted.range);
+        }
+        done[usize::from(locked.is_some())].fetch_add(1, SeqCst);
+        if dice.roll(2) == 0 {
+            guard.unlock(bytes(0, 8)).expect("room");
+        }
+    }
+}
+
 /// Clients on one file that lock, unlock and give up wherever they are, beside a process of the host: while
-/// somebody has a lock, no other has it.
+/// somebody has a byte, no other has it.
 #[test]
 fn many_that_give_up() {
-    const ROUNDS: usize = 400;
-    let pool = Threads::new(4, 64);
-    let world = &World::new(&pool);
-    let has: &[AtomicU32; 8] = &Default::default();
+    let world = &World::new(&Threads::new(4, 64));
+    world.gate.takes.store(50, SeqCst);
+    let (known, done) = (&Known::default(), &<[AtomicUsize; 2]>::default());
     thread::scope(|scope| {
-        for client in 0..6_u64 {
-            scope.spawn(move || {
-                let mut dice = Dice(client + 1);
-                for _ in 0..ROUNDS {
-                    let at = dice.roll(8);
-                    if client == 0 {
-                        let kind = Some(LockKind::Write);
-                        if world.host.set(bytes(at, 1), kind).is_ok() {
-                            assert_eq!(has[at as usize].fetch_add(1, SeqCst), 0);
-                            thread::yield_now();
-                            has[at as usize].fetch_sub(1, SeqCst);
-                            world.host.set(bytes(at, 1), None).expect("unlocked");
-                        }
-                        continue;
-                    }
-                    let hosted = world.hosted();
-                    let (client, id) = (ClientId(client), OwnerId(client));
-                    let guard = world.file.locker(client, id);
-                    let mut locking = Box::pin(lock(&guard, write(at, 1)));
-                    let mut done = None;
-                    for _ in 0..dice.roll(60) {
-                        if let Poll::Ready(result) = poll(locking.as_mut()) {
-                            done = Some(result);
-                            break;
-                        }
-                        thread::yield_now();
-                    }
-                    drop((locking, hosted));
-                    if done == Some(Ok(())) {
-                        assert_eq!(has[at as usize].fetch_add(1, SeqCst), 0);
-                        thread::yield_now();
-                        has[at as usize].fetch_sub(1, SeqCst);
-                    }
-                    if dice.roll(2) == 0 {
-                        guard.unlock(bytes(0, 8)).expect("room");
-                    }
-                }
-            });
+        for client in 1..6 {
+            scope.spawn(move || one_client(world, known, client, done));
+        }
+        let mut dice = Dice(6);
+        for _ in 0..ROUNDS {
+            let wanted = write(dice.roll(8), 1);
+            if world.host.set(wanted.range, Some(wanted.kind)).is_ok() {
+                known.alone(wanted.range);
+                world.host.set(wanted.range, None).expect("unlocked");
+            }
         }
     });
+    let [given_up, answered] = done.each_ref().map(|count| count.load(SeqCst));
+    assert!(given_up > 0 && answered > 0, "{given_up} {answered}");
     world.is_free();
 }

@@ -260,11 +260,15 @@ fn who_waits_for_the_host_is_called_when_it_has_unlocked() {
     }
 }
 
-/// The pool has answered all that was asked.
-fn answered(file: &Arc<FileLocks>) {
-    while file.lock().line.as_ref().is_some_and(|line| line.asks()) {
+/// The pool has answered all that was asked, and so many have been called for it.
+fn answered(file: &Arc<FileLocks>, bells: &[&Arc<AtomicUsize>], rang: &[usize]) {
+    let end = Instant::now() + Duration::from_secs(30);
+    let asks = || file.lock().line.as_ref().is_some_and(|line| line.asks());
+    while (asks() || rung(bells) != rang) && Instant::now() < end {
         std::thread::yield_now();
     }
+    idle(file);
+    assert_eq!(rung(bells), rang);
 }
 
 fn waits_for_the_host(pool: Pool) {
@@ -288,14 +292,14 @@ fn waits_for_the_host(pool: Pool) {
     let behind = behind.expect("room");
     drop(hosted);
     file.ask_host();
-    answered(&file);
     let bells = [&first.1, &second.1];
-    assert_eq!((rung(&bells), place.place()), (vec![0, 0], Place::Waiting));
+    answered(&file, &bells, &[0, 0]);
+    assert_eq!(place.place(), Place::Waiting);
     host.set(range, None).expect("unlocked");
     assert_eq!(rung(&bells), [0, 0], "nobody tells");
     file.ask_host();
-    answered(&file);
-    assert_eq!((rung(&bells), place.place()), (vec![1, 0], Place::Ready));
+    answered(&file, &bells, &[1, 0]);
+    assert_eq!(place.place(), Place::Ready);
     // The host is quicker: it keeps its place, and the next is not called.
     host.set(held, Some(LockKind::Write)).expect("locked");
     by_host(wait(lock(&a, Held { range, kind })));
@@ -304,16 +308,16 @@ fn waits_for_the_host(pool: Pool) {
     host.set(range, None).expect("unlocked");
     let refused = wait(lock(&b, Held { range, kind }));
     assert!(matches!(refused, Err(Conflict::Lock(holder, _)) if holder.client == A));
-    assert_eq!((rung(&bells), place.place()), (vec![2, 0], Place::Ready));
+    answered(&file, &bells, &[2, 0]);
+    assert_eq!(place.place(), Place::Ready);
     wait(lock(&a, Held { range, kind })).expect("its turn");
     assert_eq!(seen(&host, 0)[..10], [Some(kind); 10]);
     assert_eq!(behind.place(), Place::Waiting);
     drop(a);
-    answered(&file);
-    wait(file.settled());
-    assert_eq!((rung(&bells), behind.place()), (vec![2, 1], Place::Ready));
+    answered(&file, &bells, &[2, 1]);
+    assert_eq!(behind.place(), Place::Ready);
     drop((place, behind, b));
-    wait(file.settled());
+    idle(&file);
     assert_eq!(file.counts(), Counts::default());
     assert_eq!(seen(&host, 0), [None; BYTES]);
 }
