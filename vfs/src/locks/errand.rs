@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::mirror::Hand;
 use super::range::{Held, Piece, Range};
-use super::{Conflict, FileLocks, State};
+use super::{Conflict, FileLocks, Holder, State};
 use crate::exec::oneshot;
 use crate::uring::blocking::Threads;
 
@@ -338,16 +338,12 @@ impl Drop for Claim {
     }
 }
 
+/// Answers come by this.
+pub(crate) type Asked = oneshot::Receiver<Result<(), Conflict>>;
+
 impl FileLocks {
-    /// After a refusal to lock: where the host is to be asked first, that is done, and it may be tried again
-    /// while the value lives. Dropping the future leaves nothing behind.
-    ///
-    /// # Errors
-    /// `refused`, if it was for another reason; [`Conflict::Lock`] of the host; [`Conflict::Full`].
-    pub async fn claim(self: &Arc<Self>, refused: Conflict) -> Result<Claim, Conflict> {
-        let Conflict::Host(holder, wanted) = refused else {
-            return Err(refused);
-        };
+    /// Claims a lock on the host: see [`FileLocks::claim`].
+    pub(crate) fn begin_claim(self: &Arc<Self>, wanted: Held) -> (Claim, Asked) {
         let (sender, answer) = oneshot::channel();
         let serial = self.with(|state| {
             let serial = state.serial();
@@ -365,40 +361,33 @@ impl FileLocks {
             serial
         });
         let file = self.clone();
-        let claim = Claim { file, serial };
-        let taken = answer.await.unwrap_or(Err(Conflict::Full));
-        if matches!(taken, Err(Conflict::Lock(..))) {
-            self.with(|state| {
-                if let Some(line) = &mut state.line {
-                    line.hold_up(holder.owner, &wanted);
-                }
-            });
-        }
-        taken.map(|()| claim)
+        (Claim { file, serial }, answer)
     }
 
-    /// What came of [`FileLocks::test`], after the host has been asked, where that is still to be done.
-    ///
-    /// # Errors
-    /// As [`FileLocks::test`].
-    pub async fn tested(&self, tested: Result<(), Conflict>) -> Result<(), Conflict> {
-        let Err(Conflict::Host(_, wanted)) = tested else {
-            return tested;
-        };
+    /// The host did not let somebody have a lock: who was called from the line for it keeps its place there.
+    pub(crate) fn hold_up(&self, holder: Holder, wanted: &Held) {
+        self.with(|state| {
+            if let Some(line) = &mut state.line {
+                line.hold_up(holder.owner, wanted);
+            }
+        });
+    }
+
+    /// Asks the host whether it would let somebody have a lock: see [`FileLocks::tested`].
+    pub(crate) fn begin_find(&self, wanted: Held) -> Asked {
         let (sender, answer) = oneshot::channel();
         self.with(|state| match state.slow() {
             Some(slow) => slow.finds.push((wanted, sender)),
             None => sender.send(Ok(())),
         });
-        answer.await.unwrap_or(Err(Conflict::Full))
+        answer
     }
 
-    /// Waits until what has been unlocked is unlocked on the host as well, or cannot be. Nearly always that is
-    /// so already.
-    pub async fn settled(&self) {
+    /// What tells when all that is unlocked is unlocked on the host as well; `None` if it is.
+    pub(crate) fn begin_settling(&self) -> Option<oneshot::Receiver<()>> {
         let lowers = |slow: &Slow| slow.lowering || !slow.lower.is_empty();
         if !self.lock().slow().is_some_and(|slow| lowers(slow)) {
-            return;
+            return None;
         }
         let (sender, answer) = oneshot::channel();
         self.with(|state| {
@@ -406,7 +395,7 @@ impl FileLocks {
                 slow.told.push(sender);
             }
         });
-        answer.await;
+        Some(answer)
     }
 }
 

@@ -9,9 +9,10 @@ use std::thread;
 use tempfile::NamedTempFile;
 
 use super::hammer::Dice;
-use super::mirror::{for_writing, idle, lock, seen, wait};
+use super::mirror::{for_writing, idle, seen, wait};
 use super::*;
 use crate::errno;
+use crate::host::tests::lock;
 use crate::uring::blocking::Threads;
 use crate::uring::fixed::OpenFd;
 

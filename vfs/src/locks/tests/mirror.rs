@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::*;
 use crate::errno::Errno;
+use crate::host::tests::lock;
 use crate::uring::blocking::Threads;
 use crate::uring::fixed::OpenFd;
 
@@ -61,22 +62,6 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
         }
         std::thread::park();
     }
-}
-
-/// As a request does it.
-pub(super) async fn lock(guard: &LockGuard, wanted: Held) -> Result<(), Conflict> {
-    let mut claim = None;
-    loop {
-        let locked = guard.lock(wanted.range, wanted.kind, Instant::now());
-        drop(claim.take());
-        let refused = match locked {
-            Ok(()) => break,
-            Err(refused) => refused,
-        };
-        claim = Some(guard.file().claim(refused).await?);
-    }
-    guard.file().settled().await;
-    Ok(())
 }
 
 #[derive(Clone, Debug)]
