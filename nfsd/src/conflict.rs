@@ -164,7 +164,7 @@ async fn contend(
                     Err(_) => return Err(Blocked::Recalled),
                 }
             }
-            Conflict::Full => return Err(Blocked::Recalled),
+            Conflict::Full | Conflict::Host(..) => return Err(Blocked::Recalled),
         }
         conflict = match check(locks, client, touch) {
             Ok(()) => return Ok(()),

@@ -21,12 +21,12 @@ const ASK: Duration = Duration::from_millis(50);
 const ASK_MAX: Duration = Duration::from_secs(1);
 
 /// Before a lock of this file is asked for: it is to be locked on the host as well. `None` where the
-/// export or the file system does not want that.
+/// export does not want that.
 ///
 /// # Errors
 /// `open(2)`.
 pub async fn locks(opened: &Opened, kind: LockKind) -> Result<Option<Hosted>, Errno> {
-    if !opened.options.host_locks() || !opened.file.mount.locks_at_once() {
+    if !opened.options.host_locks() {
         return Ok(None);
     }
     opened.file.hosted(kind).await.map(Some)

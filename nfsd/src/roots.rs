@@ -46,7 +46,7 @@ pub fn open(
                 if wanted && !root.mount.locks_at_once() {
                     tracing::info!(
                         path = value,
-                        "host_locks: not on this file system, locks of clients stay among clients"
+                        "locks on this file system may wait for another host; processes that open a file do not recall its delegations"
                     );
                 }
                 roots.insert(export.id, root);

@@ -138,112 +138,126 @@ fn three(server: &TestServer, name: &str) -> (nlm::Host, Fh) {
     (host, fh)
 }
 
+/// A server that locks on the host at once, and one that takes the file system for one where that may take its time.
+fn both_ways() -> [(TestServer, bool); 2] {
+    let slow = Setup::default().faults("locks:slow").start();
+    [(TestServer::start(), false), (slow, true)]
+}
+
 #[test]
 fn a_lock_of_the_host_is_in_the_way_of_clients() {
-    let server = TestServer::start();
-    let fh = file(&server, "f", b"data");
-    let local = Local::open(&server.export().join("f"));
-    let mut a = session(&server, "a");
-    let (mut b, three) = three(&server, "b");
-    let opened = plain(&mut a, &fh);
-    for (sort, pid) in [(Sort::Process, std::process::id()), (Sort::OpenFile, 0)] {
-        assert!(local.set(sort, libc::F_WRLCK, (5, 10)));
-        let name = match pid {
-            0 => "host".to_owned(),
-            pid => format!("host {pid}"),
-        };
-        let held = (5, 10, name);
-        let mut done = lock_all(&mut a, &fh, &opened);
-        done.ok(Op4::Putfh);
-        assert_eq!(denied(&mut done, Op4::Lock), held);
-        assert_eq!(denied(&mut lockt(&mut a, &fh, (14, 1)), Op4::Lockt), held);
-        assert_eq!(lockt(&mut a, &fh, (15, 1)).status, S::Ok);
-        assert_eq!(b.lock(&three, 1, (0, 6)), NlmStat::Denied);
-        let holder = Some((pid as i32, 5, 10));
-        assert_eq!(b.test(&three, 1, (0, 0)), Err((NlmStat::Denied, holder)));
-        assert_eq!(b.lock(&three, 1, (0, 5)), NlmStat::Granted);
-        let list = server.control("locks").expect("a list");
-        let line = format!(
-            "lock write 5 to 14, host  \"\" owner \"{}\"",
-            if pid == 0 {
-                String::new()
-            } else {
-                pid.to_string()
-            }
-        );
-        assert!(list.contains(&line), "{list}");
-        // Shared ones go together.
-        assert!(local.set(sort, libc::F_RDLCK, (5, 10)));
-        let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
-        assert_eq!(b.lock_with(&three, 1, (0, 0), shared), NlmStat::Granted);
-        assert!(!local.set(sort, libc::F_WRLCK, (5, 10)));
-        assert_eq!(b.unlock(&three, 1, (0, 0)), NlmStat::Granted);
-        assert!(local.set(sort, libc::F_UNLCK, (0, 0)));
+    for (server, slow) in both_ways() {
+        let fh = file(&server, "f", b"data");
+        let local = Local::open(&server.export().join("f"));
+        let mut a = session(&server, "a");
+        let (mut b, three) = three(&server, "b");
+        let opened = plain(&mut a, &fh);
+        for (sort, pid) in [(Sort::Process, std::process::id()), (Sort::OpenFile, 0)] {
+            assert!(local.set(sort, libc::F_WRLCK, (5, 10)));
+            let name = match pid {
+                0 => "host".to_owned(),
+                pid => format!("host {pid}"),
+            };
+            let held = (5, 10, name);
+            let mut done = lock_all(&mut a, &fh, &opened);
+            done.ok(Op4::Putfh);
+            assert_eq!(denied(&mut done, Op4::Lock), held);
+            assert_eq!(denied(&mut lockt(&mut a, &fh, (14, 1)), Op4::Lockt), held);
+            assert_eq!(lockt(&mut a, &fh, (15, 1)).status, S::Ok);
+            assert_eq!(b.lock(&three, 1, (0, 6)), NlmStat::Denied);
+            let holder = Some((pid as i32, 5, 10));
+            assert_eq!(b.test(&three, 1, (0, 0)), Err((NlmStat::Denied, holder)));
+            assert_eq!(b.lock(&three, 1, (0, 5)), NlmStat::Granted);
+            let list = server.control("locks").expect("a list");
+            let line = format!(
+                "lock write 5 to 14, host  \"\" owner \"{}\"",
+                if pid == 0 {
+                    String::new()
+                } else {
+                    pid.to_string()
+                }
+            );
+            assert_eq!(list.contains(&line), !slow, "{list}");
+            // Shared ones go together.
+            assert!(local.set(sort, libc::F_RDLCK, (5, 10)));
+            let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
+            assert_eq!(b.lock_with(&three, 1, (0, 0), shared), NlmStat::Granted);
+            assert!(!local.set(sort, libc::F_WRLCK, (5, 10)));
+            assert_eq!(b.unlock(&three, 1, (0, 0)), NlmStat::Granted);
+            assert!(local.set(sort, libc::F_UNLCK, (0, 0)));
+        }
+        assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);
     }
-    assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);
 }
 
 #[test]
 fn a_lock_of_a_client_is_in_the_way_of_the_host_until_it_is_gone() {
-    let mut server = TestServer::start();
-    let fh = file(&server, "f", b"data");
-    let local = Local::open(&server.export().join("f"));
-    let sees = |expected: &str| assert_eq!(local.seen(6), expected);
-    let (mut a, three) = three(&server, "a");
-    let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
-    assert_eq!(a.lock(&three, 1, (1, 2)), NlmStat::Granted);
-    assert_eq!(a.lock_with(&three, 2, (4, 0), shared), NlmStat::Granted);
-    assert_eq!(a.lock_with(&three, 3, (5, 0), shared), NlmStat::Granted);
-    sees("-ww-rr");
-    for sort in [Sort::Process, Sort::OpenFile] {
-        assert!(!local.set(sort, libc::F_RDLCK, (2, 2)));
-        assert!(!local.set(sort, libc::F_WRLCK, (1 << 40, 1)));
-        assert!(local.set(sort, libc::F_RDLCK, (3, 2)));
-        assert!(local.set(sort, libc::F_UNLCK, (0, 0)));
-    }
-    assert_eq!(a.lock_with(&three, 1, (0, 2), shared), NlmStat::Granted);
-    sees("rrw-rr");
-    assert_eq!(a.unlock(&three, 1, (0, 3)), NlmStat::Granted);
-    sees("----rr");
-    assert_eq!(a.unlock(&three, 2, (0, 0)), NlmStat::Granted);
-    sees("-----r");
-    assert_eq!(server.stat("locks.on_host"), 1);
-    free_all(&mut a, "a");
-    wait_for(|| local.seen(6) == "------");
-    // By every way a client of version 4 loses its locks.
-    for minor in [0, 1, 2] {
-        let mut b = Host::ready(&server, minor, "b");
-        let mut open = b.open("f").expect("open");
-        assert_eq!(b.lock(&mut open, false), S::Ok);
+    for (mut server, slow) in both_ways() {
+        let fh = file(&server, "f", b"data");
+        let local = Local::open(&server.export().join("f"));
+        // Other ways than by unlocking it may take a moment.
+        let sees = |expected: &str| {
+            if slow {
+                wait_for(|| local.seen(6) == expected);
+            }
+            assert_eq!(local.seen(6), expected);
+        };
+        let (mut a, three) = three(&server, "a");
+        let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
+        assert_eq!(a.lock(&three, 1, (1, 2)), NlmStat::Granted);
+        assert_eq!(a.lock_with(&three, 2, (4, 0), shared), NlmStat::Granted);
+        assert_eq!(a.lock_with(&three, 3, (5, 0), shared), NlmStat::Granted);
+        sees("-ww-rr");
+        for sort in [Sort::Process, Sort::OpenFile] {
+            assert!(!local.set(sort, libc::F_RDLCK, (2, 2)));
+            assert!(!local.set(sort, libc::F_WRLCK, (1 << 40, 1)));
+            assert!(local.set(sort, libc::F_RDLCK, (3, 2)));
+            assert!(local.set(sort, libc::F_UNLCK, (0, 0)));
+        }
+        assert_eq!(a.lock_with(&three, 1, (0, 2), shared), NlmStat::Granted);
+        sees("rrw-rr");
+        assert_eq!(a.unlock(&three, 1, (0, 3)), NlmStat::Granted);
+        sees("----rr");
+        assert_eq!(a.unlock(&three, 2, (0, 0)), NlmStat::Granted);
+        sees("-----r");
+        assert_eq!(server.stat("locks.on_host"), 1);
+        free_all(&mut a, "a");
+        wait_for(|| local.seen(6) == "------");
+        // By every way a client of version 4 loses its locks.
+        for minor in [0, 1, 2] {
+            let mut b = Host::ready(&server, minor, "b");
+            let mut open = b.open("f").expect("open");
+            assert_eq!(b.lock(&mut open, false), S::Ok);
+            sees("wwwwww");
+            drop(b);
+            server.control("expire").expect("expired");
+            sees("------");
+        }
+        let mut b = session(&server, "b");
+        let opened = plain(&mut b, &fh);
+        let mut done = lock_all(&mut b, &fh, &opened);
+        done.ok(Op4::Putfh);
+        let locked: Stateid4 = done.body(Op4::Lock);
         sees("wwwwww");
-        drop(b);
-        server.control("expire").expect("expired");
+        unlock_all(&mut b, &fh, &locked);
+        sees("------");
+        wait_for(|| server.stat("locks.on_host") == 0);
+        // It has the lock-owner still.
+        assert_eq!(lock_all(&mut b, &fh, &opened).status, S::Ok);
+        sees("wwwwww");
+        let mut done = b.at(&fh, &close(Ops::new(), 0, &opened));
+        done.body::<Stateid4>(Op4::Close);
+        sees("------");
+        drop((a, b));
+        server.forget_clients();
+        server.wait_idle();
+        let mut c = Host::ready(&server, 1, "c");
+        let mut open = c.open("f").expect("open");
+        assert_eq!(c.lock(&mut open, false), S::Ok);
+        sees("wwwwww");
+        server.kill9();
         sees("------");
     }
-    let mut b = session(&server, "b");
-    let opened = plain(&mut b, &fh);
-    let mut done = lock_all(&mut b, &fh, &opened);
-    done.ok(Op4::Putfh);
-    let locked: Stateid4 = done.body(Op4::Lock);
-    sees("wwwwww");
-    unlock_all(&mut b, &fh, &locked);
-    sees("------");
-    assert_eq!(server.stat("locks.on_host"), 0);
-    // It has the lock-owner still.
-    assert_eq!(lock_all(&mut b, &fh, &opened).status, S::Ok);
-    sees("wwwwww");
-    let mut done = b.at(&fh, &close(Ops::new(), 0, &opened));
-    done.body::<Stateid4>(Op4::Close);
-    sees("------");
-    drop((a, b));
-    server.forget_clients();
-    server.wait_idle();
-    let mut c = Host::ready(&server, 1, "c");
-    let mut open = c.open("f").expect("open");
-    assert_eq!(c.lock(&mut open, false), S::Ok);
-    sees("wwwwww");
-    server.kill9();
-    sees("------");
 }
 
 /// Waits for something that comes soon.
@@ -258,62 +272,64 @@ fn wait_for(mut there: impl FnMut() -> bool) {
 
 #[test]
 fn who_waits_for_the_host_gets_the_lock() {
-    let server = TestServer::start();
-    let fh = file(&server, "f", b"data");
-    let local = Local::open(&server.export().join("f"));
-    let mut a = session(&server, "a");
-    let opened = plain(&mut a, &fh);
-    let (mut b, three) = three(&server, "b");
-    assert!(local.lock((0, 10)));
-    assert_eq!(b.wait(&three, 7, (0, 5)), NlmStat::Blocked);
-    assert_eq!(b.wait(&three, 8, (2, 5)), NlmStat::Blocked);
-    assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Denied);
-    b.is_left_alone();
-    local.unlock((0, 2));
-    b.is_left_alone();
-    // The first in line first, although the second would fit as well.
-    local.unlock((2, 8));
-    assert_eq!(b.granted(), (0, 5));
-    assert_eq!(local.seen(6), "wwwww-");
-    b.is_left_alone();
-    assert_eq!(b.unlock(&three, 7, (0, 0)), NlmStat::Granted);
-    assert_eq!(b.granted(), (2, 5));
-    assert_eq!(local.seen(8), "--wwwww-");
-    assert!(local.lock((0, 1)));
-    assert_eq!(b.unlock(&three, 8, (0, 0)), NlmStat::Granted);
-    assert!(a.callback_within(Duration::from_millis(300)).is_none());
-    local.unlock((0, 1));
-    let callback = a.callback();
-    callback.args::<CbNotifyLock4args<'_>>(CbOp4::NotifyLock);
-    a.answer(&callback, S::Ok, &());
-    assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);
-    assert!(!local.lock((0, 1)));
-    drop((a, b));
-    server.forget_clients();
-    server.wait_idle();
-    assert!(local.lock((0, 0)));
+    for (server, _) in both_ways() {
+        let fh = file(&server, "f", b"data");
+        let local = Local::open(&server.export().join("f"));
+        let mut a = session(&server, "a");
+        let opened = plain(&mut a, &fh);
+        let (mut b, three) = three(&server, "b");
+        assert!(local.lock((0, 10)));
+        assert_eq!(b.wait(&three, 7, (0, 5)), NlmStat::Blocked);
+        assert_eq!(b.wait(&three, 8, (2, 5)), NlmStat::Blocked);
+        assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Denied);
+        b.is_left_alone();
+        local.unlock((0, 2));
+        b.is_left_alone();
+        // The first in line first, although the second would fit as well.
+        local.unlock((2, 8));
+        assert_eq!(b.granted(), (0, 5));
+        assert_eq!(local.seen(6), "wwwww-");
+        b.is_left_alone();
+        assert_eq!(b.unlock(&three, 7, (0, 0)), NlmStat::Granted);
+        assert_eq!(b.granted(), (2, 5));
+        assert_eq!(local.seen(8), "--wwwww-");
+        assert!(local.lock((0, 1)));
+        assert_eq!(b.unlock(&three, 8, (0, 0)), NlmStat::Granted);
+        assert!(a.callback_within(Duration::from_millis(300)).is_none());
+        local.unlock((0, 1));
+        let callback = a.callback();
+        callback.args::<CbNotifyLock4args<'_>>(CbOp4::NotifyLock);
+        a.answer(&callback, S::Ok, &());
+        assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);
+        assert!(!local.lock((0, 1)));
+        drop((a, b));
+        server.forget_clients();
+        server.wait_idle();
+        assert!(local.lock((0, 0)));
+    }
 }
 
 /// Who waits and goes leaves nothing behind, on the host either.
 #[test]
 fn who_waits_for_the_host_may_give_up() {
-    let server = TestServer::start();
-    file(&server, "f", b"data");
-    let local = Local::open(&server.export().join("f"));
-    let (mut b, three) = three(&server, "b");
-    assert!(local.lock((0, 10)));
-    assert_eq!(b.wait(&three, 7, (0, 5)), NlmStat::Blocked);
-    assert_eq!(server.stat("locks.on_host"), 1);
-    assert_eq!(b.cancel(&three, 7, (0, 5)), NlmStat::Granted);
-    assert_eq!(server.stat("locks.on_host"), 0);
-    assert_eq!(b.wait(&three, 7, (0, 5)), NlmStat::Blocked);
-    free_all(&mut b, "b");
-    wait_for(|| server.stat("locks.on_host") == 0);
-    local.unlock((0, 0));
-    b.is_left_alone();
-    drop(b);
-    server.forget_clients();
-    server.wait_idle();
+    for (server, _) in both_ways() {
+        file(&server, "f", b"data");
+        let local = Local::open(&server.export().join("f"));
+        let (mut b, three) = three(&server, "b");
+        assert!(local.lock((0, 10)));
+        assert_eq!(b.wait(&three, 7, (0, 5)), NlmStat::Blocked);
+        assert_eq!(server.stat("locks.on_host"), 1);
+        assert_eq!(b.cancel(&three, 7, (0, 5)), NlmStat::Granted);
+        wait_for(|| server.stat("locks.on_host") == 0);
+        assert_eq!(b.wait(&three, 7, (0, 5)), NlmStat::Blocked);
+        free_all(&mut b, "b");
+        wait_for(|| server.stat("locks.on_host") == 0);
+        local.unlock((0, 0));
+        b.is_left_alone();
+        drop(b);
+        server.forget_clients();
+        server.wait_idle();
+    }
 }
 
 /// Between the end of a server and the reclaim a process of the host may be quicker.
@@ -437,69 +453,70 @@ impl Players<'_> {
 /// allows, and the host sees just that.
 #[test]
 fn all_sorts_of_owners_against_a_model() {
-    let server = TestServer::start();
-    let fh = file(&server, "f", b"data");
-    let path = server.export().join("f");
-    let (open_file, process) = (Local::open(&path), Local::open(&path));
-    let mut session = session(&server, "v4");
-    let opened = plain(&mut session, &fh);
-    let mut players = Players {
-        hosts: [three(&server, "a"), three(&server, "b")],
-        opened,
-        session,
-        fh,
-        owners: vec![
-            Owner::Nlm(0, 1),
-            Owner::Nlm(0, 2),
-            Owner::Nlm(1, 1),
-            Owner::V4(None),
-            Owner::Local(&open_file, Sort::OpenFile),
-            Owner::Local(&process, Sort::Process),
-        ],
-    };
-    let mut model = [[libc::F_UNLCK; BYTES]; 6];
-    let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut roll = |sides: usize| {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        (dice >> 20) as usize % sides
-    };
-    let mut granted = 0;
-    for round in 0..ROUNDS {
-        let (who, a, b) = (roll(6), roll(BYTES), roll(BYTES));
-        let kind = [libc::F_RDLCK, libc::F_WRLCK, libc::F_UNLCK, libc::F_UNLCK][roll(4)];
-        let (from, to) = (a.min(b), a.max(b));
-        let excludes = |held: i32| {
-            kind != libc::F_UNLCK
-                && held != libc::F_UNLCK
-                && (held == libc::F_WRLCK || kind == libc::F_WRLCK)
+    for (server, _) in both_ways() {
+        let fh = file(&server, "f", b"data");
+        let path = server.export().join("f");
+        let (open_file, process) = (Local::open(&path), Local::open(&path));
+        let mut session = session(&server, "v4");
+        let opened = plain(&mut session, &fh);
+        let mut players = Players {
+            hosts: [three(&server, "a"), three(&server, "b")],
+            opened,
+            session,
+            fh,
+            owners: vec![
+                Owner::Nlm(0, 1),
+                Owner::Nlm(0, 2),
+                Owner::Nlm(1, 1),
+                Owner::V4(None),
+                Owner::Local(&open_file, Sort::OpenFile),
+                Owner::Local(&process, Sort::Process),
+            ],
         };
-        let others = (0..6).filter(|other| *other != who);
-        let free = others
-            .into_iter()
-            .all(|other| !model[other][from..=to].iter().any(|held| excludes(*held)));
-        let range = (from as u64, (to - from + 1) as u64);
-        let done = players.set(who, range, kind);
-        assert_eq!(done, free, "round {round}: {who} {range:?} {kind}");
-        if done {
-            model[who][from..=to].fill(kind);
-            granted += 1;
-        }
-        // Without the open file's own: what all others have.
-        let seen = |at: usize| {
-            let held = |kind| (0..6).any(|who| who != 4 && model[who][at] == kind);
-            match (held(libc::F_WRLCK), held(libc::F_RDLCK)) {
-                (true, _) => 'w',
-                (_, true) => 'r',
-                _ => '-',
+        let mut model = [[libc::F_UNLCK; BYTES]; 6];
+        let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut roll = |sides: usize| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            (dice >> 20) as usize % sides
+        };
+        let mut granted = 0;
+        for round in 0..ROUNDS {
+            let (who, a, b) = (roll(6), roll(BYTES), roll(BYTES));
+            let kind = [libc::F_RDLCK, libc::F_WRLCK, libc::F_UNLCK, libc::F_UNLCK][roll(4)];
+            let (from, to) = (a.min(b), a.max(b));
+            let excludes = |held: i32| {
+                kind != libc::F_UNLCK
+                    && held != libc::F_UNLCK
+                    && (held == libc::F_WRLCK || kind == libc::F_WRLCK)
+            };
+            let others = (0..6).filter(|other| *other != who);
+            let free = others
+                .into_iter()
+                .all(|other| !model[other][from..=to].iter().any(|held| excludes(*held)));
+            let range = (from as u64, (to - from + 1) as u64);
+            let done = players.set(who, range, kind);
+            assert_eq!(done, free, "round {round}: {who} {range:?} {kind}");
+            if done {
+                model[who][from..=to].fill(kind);
+                granted += 1;
             }
-        };
-        let expected: String = (0..BYTES).map(seen).collect();
-        assert_eq!(open_file.seen(BYTES as i64), expected, "round {round}");
+            // Without the open file's own: what all others have.
+            let seen = |at: usize| {
+                let held = |kind| (0..6).any(|who| who != 4 && model[who][at] == kind);
+                match (held(libc::F_WRLCK), held(libc::F_RDLCK)) {
+                    (true, _) => 'w',
+                    (_, true) => 'r',
+                    _ => '-',
+                }
+            };
+            let expected: String = (0..BYTES).map(seen).collect();
+            assert_eq!(open_file.seen(BYTES as i64), expected, "round {round}");
+        }
+        assert!(granted > ROUNDS / 2);
+        drop(players);
+        server.forget_clients();
+        server.wait_idle();
     }
-    assert!(granted > ROUNDS / 2);
-    drop(players);
-    server.forget_clients();
-    server.wait_idle();
 }

@@ -325,7 +325,7 @@ pub async fn give_way(
             Box::pin(back).await.then_some(()).ok_or(Nfsstat4::Delay)
         }
         Conflict::Full if c.minor == 0 => Err(Nfsstat4::Resource),
-        Conflict::Full => Err(Nfsstat4::Delay),
+        Conflict::Full | Conflict::Host(..) => Err(Nfsstat4::Delay),
     }
 }
 

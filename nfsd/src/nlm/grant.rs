@@ -14,6 +14,7 @@ use super::types::{
     CallerName, Lock, NLM_PROGRAM, NLM_V4, Netobj, NlmProc, NlmStat, Res, TestArgs, narrow,
 };
 use crate::conflict;
+use crate::host as processes;
 use crate::rpc::calls::{CallError, Procedure};
 use crate::server::Shared;
 use crate::xdr::Dec;
@@ -43,13 +44,23 @@ fn post(server: &Weak<Shared>, host: &Weak<Host>, serial: u64) {
 
 /// Tries a request that waits, and tells the host. Only on a worker.
 pub async fn run(server: &Arc<Shared>, host: &Arc<Host>, serial: u64) {
+    let mut claim = None;
     loop {
-        match host.attempt(serial, exec::now(), notify(server, host, serial)) {
+        let tried = host.attempt(serial, exec::now(), notify(server, host, serial));
+        drop(claim.take());
+        match tried {
             Attempt::Over | Attempt::Waiting => return,
             Attempt::Delegated(file, held) => {
                 let back = conflict::returned(server, &file, &held, AGAIN_MAX);
                 Box::pin(back).await;
             }
+            Attempt::Unasked(file, refused) => match file.claim(refused).await {
+                Ok(claimed) => claim = Some(claimed),
+                Err(_) => {
+                    host.held_up(serial, notify(server, host, serial));
+                    return processes::watch(server);
+                }
+            },
             Attempt::Granted(grant) => return tell(server, host, serial, &grant).await,
         }
         if server.stopping.load(Ordering::Acquire) {

@@ -176,6 +176,8 @@ pub enum Attempt {
     Waiting,
     /// These delegations are to come back first.
     Delegated(Arc<FileLocks>, Vec<(ClientId, vfs::locks::DelegId)>),
+    /// The server's host is to be asked first: [`FileLocks::claim`].
+    Unasked(Arc<FileLocks>, Conflict),
     /// The lock is held now: tell the host.
     Granted(Grant),
 }
@@ -387,15 +389,31 @@ impl Host {
                 })
             }
             Err(Conflict::Deleg(held)) => Attempt::Delegated(wait.file.clone(), held),
+            Err(unasked @ Conflict::Host(..)) => Attempt::Unasked(wait.file.clone(), unasked),
             Err(_) => {
-                let place = wait.ticket.as_ref().map(WaitTicket::place);
-                if place != Some(Place::Waiting) {
-                    wait.ticket = None;
-                    let again = wait.file.wait(self.id, wait.owner, range, kind, notify);
-                    wait.ticket = again.ok();
-                }
+                self.line_up(wait, notify);
                 Attempt::Waiting
             }
+        }
+    }
+
+    fn line_up(&self, wait: &mut Wait, notify: Notify) {
+        let place = wait.ticket.as_ref().map(WaitTicket::place);
+        if place != Some(Place::Waiting) {
+            wait.ticket = None;
+            let Held { range, kind } = wait.wanted;
+            let again = wait.file.wait(self.id, wait.owner, range, kind, notify);
+            wait.ticket = again.ok();
+        }
+    }
+
+    /// The server's host was asked for a request that waits, and it is in the way: as [`Host::attempt`] that
+    /// came to nothing.
+    pub fn held_up(&self, serial: u64, notify: Notify) {
+        let mut inner = self.inner();
+        let wait = inner.waits.get_mut(&serial);
+        if let Some(wait) = wait.filter(|w| !w.granted) {
+            self.line_up(wait, notify);
         }
     }
 

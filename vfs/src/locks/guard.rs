@@ -134,7 +134,8 @@ impl LockGuard {
     /// Of the owner's requests in line, those within the range are done.
     ///
     /// # Errors
-    /// [`Conflict::Deleg`], [`Conflict::Lock`], [`Conflict::Full`]; what was held is untouched.
+    /// [`Conflict::Deleg`], [`Conflict::Lock`], [`Conflict::Host`], [`Conflict::Full`]; what was held is
+    /// untouched.
     pub fn lock(&self, range: Range, kind: LockKind, now: Instant) -> Result<(), Conflict> {
         let (holder, wanted) = (self.holder, Held { range, kind });
         let mut called = Vec::new();
@@ -146,7 +147,7 @@ impl LockGuard {
                 called = state.settle();
             }
             state.may_lock(holder, wanted)?;
-            let taken = state.take_on_host(wanted);
+            let taken = state.take_on_host(holder, wanted);
             if let (Err(Conflict::Lock(..)), Some(line)) = (&taken, &mut state.line) {
                 line.hold_up(holder.owner, &wanted);
             }
@@ -166,7 +167,8 @@ impl LockGuard {
         result
     }
 
-    /// Unlocks a range, whatever of it is locked.
+    /// Unlocks a range, whatever of it is locked; on the host at the latest once
+    /// [`FileLocks::settled`].
     ///
     /// # Errors
     /// [`Conflict::Full`] when it would split a range and there is no room for another.

@@ -29,19 +29,42 @@ pub enum Place {
     Gone,
 }
 
+/// Whether the host is in the way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// Not asked yet.
+    Unknown,
+    /// The pool is to find out, or is at it.
+    Asked,
+    /// It was, as far as was asked.
+    Bars,
+    /// It was not.
+    Free,
+}
+
 struct Waiter {
     serial: u64,
     holder: Holder,
     wanted: Held,
     ready: bool,
-    /// Only the host is in the way, as far as was asked.
-    held_up: bool,
+    host: Host,
     /// Set once it is ready and somebody else asks.
     until: Option<Instant>,
     notify: Notify,
 }
 
 impl Waiter {
+    /// Only the host is in the way, or may be.
+    fn held_up(&self) -> bool {
+        matches!(self.host, Host::Asked | Host::Bars)
+    }
+
+    fn ask_again(&mut self) {
+        if self.host == Host::Bars {
+            self.host = Host::Unknown;
+        }
+    }
+
     fn conflicts(&self, owner: OwnerId, wanted: &Held) -> bool {
         self.holder.owner != owner
             && self.wanted.range.overlaps(&wanted.range)
@@ -78,7 +101,7 @@ impl Line {
             holder,
             wanted,
             ready: false,
-            held_up: false,
+            host: Host::Unknown,
             until: None,
             notify,
         });
@@ -107,28 +130,55 @@ impl Line {
 
     /// Somebody waits for the host.
     pub(super) fn held_up(&self) -> bool {
-        self.0.iter().any(|w| w.held_up)
+        self.0.iter().any(Waiter::held_up)
     }
 
     /// Those who wait for the host are to ask it again.
     pub(super) fn ask_again(&mut self) {
-        for w in &mut self.0 {
-            w.held_up = false;
-        }
+        self.0.iter_mut().for_each(Waiter::ask_again);
     }
 
     /// As [`Line::ask_again`], of those who would be in the way of a request that only came now.
     pub(super) fn ask_before(&mut self, owner: OwnerId, wanted: &Held) {
-        for w in &mut self.0 {
-            w.held_up &= !w.conflicts(owner, wanted);
+        let before = self.0.iter_mut().filter(|w| w.conflicts(owner, wanted));
+        before.for_each(Waiter::ask_again);
+    }
+
+    /// Somebody waits for the pool to ask the host.
+    pub(super) fn asks(&self) -> bool {
+        self.0.iter().any(|w| w.host == Host::Asked)
+    }
+
+    /// What the pool is to ask about, by serial numbers.
+    pub(super) fn asked(&self) -> Vec<(u64, Held)> {
+        let asked = self.0.iter().filter(|w| w.host == Host::Asked);
+        asked.map(|w| (w.serial, w.wanted)).collect()
+    }
+
+    /// It has asked: whether each may come.
+    pub(super) fn answered(&mut self, found: &[(u64, bool)]) {
+        for (serial, free) in found {
+            let asked = |w: &&mut Waiter| w.serial == *serial && w.host == Host::Asked;
+            if let Some(w) = self.0.iter_mut().find(asked) {
+                w.host = if *free { Host::Free } else { Host::Bars };
+            }
         }
+    }
+
+    /// It will not ask.
+    pub(super) fn unanswered(&mut self) {
+        let asked = |w: &&mut Waiter| w.host == Host::Asked;
+        self.0
+            .iter_mut()
+            .filter(asked)
+            .for_each(|w| w.host = Host::Bars);
     }
 
     /// The owner was called and came, but the host was quicker: it keeps its place.
     pub(super) fn hold_up(&mut self, owner: OwnerId, wanted: &Held) {
         let own = |w: &&mut Waiter| w.ready && w.holder.owner == owner && w.wanted == *wanted;
         for w in self.0.iter_mut().filter(own) {
-            (w.ready, w.held_up, w.until) = (false, true, None);
+            (w.ready, w.host, w.until) = (false, Host::Bars, None);
         }
     }
 
@@ -139,19 +189,27 @@ impl Line {
         for at in 0..self.0.len() {
             let w = &self.0[at];
             let owner = w.holder.owner;
-            if w.ready || w.held_up || ranges.conflict(owner, w.wanted).is_some() {
+            if w.ready || w.held_up() || ranges.conflict(owner, w.wanted).is_some() {
                 continue;
             }
             let mut before = self.0.iter().take(at);
             if before.any(|first| first.conflicts(owner, &w.wanted)) {
                 continue;
             }
-            if mirror.is_some_and(|m| m.find(w.wanted).is_some()) {
-                self.0[at].held_up = true;
-                continue;
+            if let Some(mirror) = mirror.filter(|_| w.host != Host::Free) {
+                let host = match mirror.bars(w.wanted) {
+                    Some(true) => Host::Bars,
+                    Some(false) => Host::Free,
+                    None => Host::Asked,
+                };
+                self.0[at].host = host;
+                if self.0[at].held_up() {
+                    continue;
+                }
             }
+            let w = &self.0[at];
             called.push(w.notify.clone());
-            self.0[at].ready = true;
+            (self.0[at].ready, self.0[at].host) = (true, Host::Unknown);
         }
         called
     }

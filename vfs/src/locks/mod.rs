@@ -5,6 +5,7 @@
 
 mod deadlock;
 mod deleg;
+mod errand;
 mod guard;
 mod line;
 mod mirror;
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 pub use deadlock::{HOLDERS_MAX, Waiting, is_circle};
 pub use deleg::{DelegKind, DelegState, HOLD_OFF, Refused, WAITING_MAX};
+pub use errand::Claim;
 pub use guard::{DelegGuard, LockGuard, NeverOpened, Passing, ShareGuard, WaitTicket};
 pub use line::{KEPT, LINE_MAX, Notify, Place};
 pub use mirror::{HOST, HostFile, Hosted};
@@ -63,6 +65,8 @@ pub enum Conflict {
     /// These delegations, never empty, must come back first. One that its client does not know has
     /// been given back meanwhile: try again.
     Deleg(Vec<(ClientId, DelegId)>),
+    /// The host is to be asked first: [`FileLocks::claim`], [`FileLocks::tested`]. Who wants what.
+    Host(Holder, Held),
     /// No room for another range or another request in line (`ENOLCK`).
     Full,
 }
@@ -201,8 +205,8 @@ fn recall(delegs: Vec<(ClientId, DelegId)>) -> Result<(), Conflict> {
 
 /// What everybody holds on one file. Shared by all who know the file, also through several mounts.
 ///
-/// Its mutex is short and innermost: under it nothing else is locked and nothing is called but
-/// [`HostFile`], which does not wait.
+/// Its mutex is short and innermost: under it nothing else is locked and nothing is called but a
+/// [`HostFile`] that does not wait.
 pub struct FileLocks {
     state: Mutex<State>,
     flags: AtomicU32,
@@ -233,10 +237,11 @@ impl FileLocks {
     /// Every change goes through here: afterwards the flags say what is there, and whoever may try
     /// is told.
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, called, unused) = {
+        let (result, called, unused, errands) = {
             let mut state = self.lock();
             let result = change(&mut state);
             let called = state.settle();
+            let errands = state.start_errands();
             let unused = state.take_unused_mirror();
             let flags = state.flags();
             let before = self.flags.swap(flags, SeqCst);
@@ -247,10 +252,13 @@ impl FileLocks {
                 table.written(before & WRITE_DELEG != 0, flags & WRITE_DELEG != 0);
                 table.held_up(before & HELD_UP != 0, flags & HELD_UP != 0);
             }
-            (result, called, unused)
+            (result, called, unused, errands)
         };
         // Closes a descriptor.
         drop(unused);
+        if let Some((pool, errands)) = errands {
+            errands.start(&pool);
+        }
         for notify in called {
             notify();
         }
@@ -302,7 +310,7 @@ impl FileLocks {
     /// Whether the owner could lock the range now (LOCKT, NLM_TEST).
     ///
     /// # Errors
-    /// [`Conflict::Deleg`], [`Conflict::Lock`].
+    /// [`Conflict::Deleg`], [`Conflict::Lock`], [`Conflict::Host`].
     pub fn test(
         &self,
         client: ClientId,
@@ -313,7 +321,7 @@ impl FileLocks {
         let (holder, wanted) = (Holder { client, owner }, Held { range, kind });
         let state = self.lock();
         state.may_lock(holder, wanted)?;
-        state.host_allows(wanted)
+        state.host_allows(holder, wanted)
     }
 
     /// Joins the line for a lock that is held by others: `notify` is called, once and possibly before

@@ -386,12 +386,13 @@ impl Ranges {
             .collect()
     }
 
-    /// How all owners together have a range locked, as far as the host can lock it: parts that touch
-    /// differ in kind.
-    pub(super) fn cover(&self, range: Range) -> Vec<Piece> {
+    /// How all owners together have a range locked, and `more`, as far as the host can lock it: parts that
+    /// touch differ in kind.
+    pub(super) fn cover(&self, range: Range, more: impl Iterator<Item = Held>) -> Vec<Piece> {
         let (first, end) = (range.first, range.last.min(HOST_LAST) + 1);
         let mut edges = Vec::new();
-        for (held, kind) in self.within(range) {
+        let more = more.map(|held| (held.range, held.kind));
+        for (held, kind) in self.within(range).into_iter().chain(more) {
             let (begin, behind) = (held.first.max(first), held.last.min(end - 1) + 1);
             if begin < behind {
                 edges.push((begin, kind, true));

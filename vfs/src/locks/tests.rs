@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::sys::KernelHandle;
 
+mod errand;
 mod hammer;
 mod mirror;
 mod model;

@@ -94,10 +94,22 @@ impl Threads {
     }
 
     fn push(&self, cred: Cred, work: Work) -> Result<()> {
-        let mut state = self.0.state();
+        let state = self.0.state();
         if state.queue.len() >= self.0.max_queue {
             return Err(Errno::EAGAIN);
         }
+        self.put(state, cred, work)
+    }
+
+    /// Work as the server itself, also where the queue is full: for what is bounded elsewhere.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is no thread to be had.
+    pub(crate) fn add(&self, work: Work) -> Result<()> {
+        self.put(self.0.state(), Cred::root(), work)
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State>, cred: Cred, work: Work) -> Result<()> {
         if state.queue.is_empty() {
             state.moved = exec::now();
         }

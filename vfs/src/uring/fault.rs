@@ -16,10 +16,15 @@ pub enum Fault {
     Short,
     /// Do it, but let nobody know before the rules are set anew.
     Hold,
+    /// Of [`LOCKS`]: every file system is taken for one where they may wait for another host.
+    Slow,
 }
 
 /// In place of an opcode: every operation on files, and every call of the blocking pool.
 pub const ANY: u8 = u8::MAX;
+
+/// In place of an opcode: locks on the host. Struck by none but [`Fault::Slow`].
+pub const LOCKS: u8 = u8::MAX - 1;
 
 /// One rule: the opcode, what to do, operations to let pass first, and how often to strike.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,12 @@ pub fn set(rules: Vec<Rule>) {
     LET_GO.notify_all();
 }
 
+/// Whether locks on the host are to be taken for such that may wait.
+pub fn slow_locks() -> bool {
+    let slow = |rule: &Rule| matches!((rule.code, rule.fault), (LOCKS, Fault::Slow));
+    faults().rules.iter().any(slow)
+}
+
 /// Operations and calls that are done and held back.
 pub fn held() -> usize {
     faults().held
@@ -90,6 +101,7 @@ impl Held {
 }
 
 /// Parses `CODE:ERRNO|short|hold[:SKIP[:COUNT]]`, comma separated, numbers in decimal; `*` for [`ANY`].
+/// `locks:slow` for [`LOCKS`].
 ///
 /// # Errors
 /// The first rule that does not parse.
@@ -98,11 +110,13 @@ pub fn parse(text: &str) -> std::result::Result<Vec<Rule>, String> {
         let mut fields = part.split(':');
         let code = match fields.next()? {
             "*" => ANY,
+            "locks" => LOCKS,
             code => code.parse().ok()?,
         };
         let fault = match fields.next()? {
             "short" => Fault::Short,
             "hold" => Fault::Hold,
+            "slow" => Fault::Slow,
             errno => Fault::Fail(errno.parse().ok()?),
         };
         let skip = fields.next().map_or(Some(0), |f| f.parse().ok())?;
@@ -142,7 +156,7 @@ pub(super) fn plan(code: u8, op: &mut dyn AnyOp) -> (Option<i32>, Option<Held>) 
             op.shorten();
             (None, None)
         }
-        None => (None, None),
+        Some(Fault::Slow) | None => (None, None),
     }
 }
 

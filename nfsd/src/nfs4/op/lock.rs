@@ -183,11 +183,15 @@ async fn lock(
         c.may_begin(&target.client)?;
         None
     };
+    let mut claim = None;
     for _ in 0..TRIES {
         durable::settled(&c.cx.server).await?;
         let _hosted = host::locks(c.regular()?, args.locktype.kind()).await?;
-        let conflict = match try_lock(c, args, range, target) {
+        let locked = try_lock(c, args, range, target);
+        drop(claim.take());
+        let conflict = match locked {
             Ok(stateid) => {
+                c.regular()?.file.locks().settled().await;
                 // Seldom, and the client keeps it while it asks again.
                 durable::settled(&c.cx.server).await?;
                 if c.minor > 0 {
@@ -198,6 +202,13 @@ async fn lock(
             }
             Err(Refusal::Status(status)) => return Err(status),
             Err(Refusal::Conflict(conflict)) => conflict,
+        };
+        let conflict = match c.regular()?.file.locks().claim(conflict).await {
+            Ok(claimed) => {
+                claim = Some(claimed);
+                continue;
+            }
+            Err(conflict) => conflict,
         };
         let held = match &conflict {
             Conflict::Lock(holder, held) => Some((*holder, *held)),

@@ -41,7 +41,8 @@ pub(super) async fn run(
     let _hosted = host::locks(opened, LockKind::Read).await?;
     for _ in 0..TRIES {
         let owner = client.lock().holdings.locker_id(home, args.owner.owner.0);
-        let conflict = match locks.test(home.client_id(), owner, range, args.locktype.kind()) {
+        let tested = locks.test(home.client_id(), owner, range, args.locktype.kind());
+        let conflict = match locks.tested(tested).await {
             Ok(()) => return Ok(()),
             Err(conflict) => conflict,
         };

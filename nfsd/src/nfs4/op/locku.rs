@@ -42,6 +42,9 @@ pub(super) async fn run(
         Start::Answered(answer) => return answer,
     };
     let done = unlock(c, &target, range, out);
+    if let Ok(opened) = c.regular() {
+        opened.file.locks().settled().await;
+    }
     stateful::finish(c, running, done, None, out)
 }
 

@@ -105,9 +105,19 @@ async fn contend(
     let file = opened.file.locks();
     let hosted = target::on_host(opened, request.wanted.kind).await?;
     let end = exec::now() + PATIENCE;
+    let mut claim = None;
     for _ in 0..TRIES {
-        let conflict = match host.lock(file, request, exec::now()) {
-            Ok(()) => return Ok(NlmStat::Granted),
+        let locked = host.lock(file, request, exec::now());
+        drop(claim.take());
+        let Err(conflict) = locked else {
+            file.settled().await;
+            return Ok(NlmStat::Granted);
+        };
+        let conflict = match file.claim(conflict).await {
+            Ok(claimed) => {
+                claim = Some(claimed);
+                continue;
+            }
             Err(conflict) => conflict,
         };
         match conflict {
@@ -127,7 +137,7 @@ async fn contend(
                     return Err(NlmStat::Denied);
                 }
             }
-            Conflict::Full => return Err(NlmStat::DeniedNolocks),
+            Conflict::Full | Conflict::Host(..) => return Err(NlmStat::DeniedNolocks),
         }
     }
     Err(NlmStat::Denied)

@@ -49,7 +49,7 @@ async fn try_share(cx: &Cx, args: &ShareArgs<'_>) -> Result<(), NlmStat> {
                     return Err(NlmStat::Denied);
                 }
             }
-            Err(Conflict::Full) => return Err(NlmStat::DeniedNolocks),
+            Err(Conflict::Full | Conflict::Host(..)) => return Err(NlmStat::DeniedNolocks),
         }
     }
     Err(NlmStat::Denied)

@@ -78,7 +78,7 @@ async fn test(cx: &Cx, args: &TestArgs<'_>) -> Result<(), No> {
             Some(host) => host.test(file, &owner, wanted),
             None => file.test(NOBODY, OwnerId(u64::MAX), wanted.range, wanted.kind),
         };
-        match tested {
+        match file.tested(tested).await {
             Ok(()) => return Ok(()),
             Err(Conflict::Lock(holding, held)) => {
                 if !target::gone(cx, holding.client).await? {

@@ -28,7 +28,10 @@ pub async fn run(cx: &Cx, args: &UnlockArgs<'_>) -> NlmStat {
     let Some(host) = host else {
         return NlmStat::Granted;
     };
-    match host.unlock(opened.file.locks(), &owner, wanted.range) {
+    let file = opened.file.locks();
+    let unlocked = host.unlock(file, &owner, wanted.range);
+    file.settled().await;
+    match unlocked {
         Ok(()) => NlmStat::Granted,
         Err(_) => NlmStat::DeniedNolocks,
     }

@@ -85,6 +85,7 @@ impl World {
             Attempt::Over => "over",
             Attempt::Waiting => "waiting",
             Attempt::Delegated(..) => "delegated",
+            Attempt::Unasked(..) => "unasked",
             Attempt::Granted(_) => "granted",
         }
     }

@@ -122,7 +122,7 @@ proptest! {
             let of_byte = |at: usize| bytes.iter().map(|owner| owner[at]).max().flatten();
             let reachable = |at: usize| base + at as u64 <= HOST_LAST;
             let expected: Vec<_> = (0..BYTES as usize).filter(|at| reachable(*at)).map(of_byte).collect();
-            let cover = ranges.cover(range(base, base + (BYTES - 1)));
+            let cover = ranges.cover(range(base, base + (BYTES - 1)), std::iter::empty());
             let spread = cover.iter().flat_map(|p| {
                 let count = p.range.last - p.range.first + 1;
                 std::iter::repeat_n(p.kind, count as usize)

@@ -118,7 +118,7 @@ fn sort<T>(result: &Result<T, Conflict>) -> u8 {
         }
         Err(Conflict::Share(_)) => 2,
         Err(Conflict::Lock(..)) => 3,
-        Err(Conflict::Full) => 4,
+        Err(Conflict::Full | Conflict::Host(..)) => 4,
     }
 }
 
