@@ -5,11 +5,11 @@ pub mod opens;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vfs::Errno;
 use vfs::exec;
-use vfs::locks::{DelegKind, Hosted, LockKind};
+use vfs::locks::{DelegKind, HOST, Holder, Hosted, LockKind};
 
 use crate::cx::Opened;
 use crate::server::Shared;
@@ -19,6 +19,18 @@ use opens::{Opens, Watch};
 const ASK: Duration = Duration::from_millis(50);
 /// How long the pause between two times grows while nothing changes.
 const ASK_MAX: Duration = Duration::from_secs(1);
+
+/// How long a lock that stands in the way of a reclaim may be one of the server that was killed before.
+const LINGERS: Duration = Duration::from_secs(5);
+/// How soon it is looked for again.
+pub const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether a lock that a reclaim met may go by itself: the kernel closes what a killed process had registered
+/// with io_uring after its end, not before, and the locks of the clients with it. It tells no process for such
+/// a lock. `since`: the begin of the reclaim.
+pub fn lingers(holder: Holder, since: Instant) -> bool {
+    holder.client == HOST && holder.owner.0 == 0 && exec::now() < since + LINGERS
+}
 
 /// Before a lock of this file is asked for: it is to be locked on the host as well. `None` where the
 /// export does not want that.

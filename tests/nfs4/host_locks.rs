@@ -335,7 +335,7 @@ fn who_waits_for_the_host_may_give_up() {
 /// Between the end of a server and the reclaim a process of the host may be quicker.
 #[test]
 fn what_the_host_took_meanwhile_is_not_reclaimed() {
-    let mut server = Setup::default().args(&["--grace-time", "10s"]).start();
+    let mut server = Setup::default().args(&["--grace-time", "60s"]).start();
     let mut one = Host::ready(&server, 1, "one");
     let mut open = one.open("f").expect("made");
     assert_eq!(one.lock(&mut open, false), S::Ok);
@@ -361,6 +361,42 @@ fn what_the_host_took_meanwhile_is_not_reclaimed() {
     let reclaim = |args: &mut LockArgs<'_>| args.reclaim = true;
     assert_eq!(b.lock_with(&g, 1, (0, 10), reclaim), NlmStat::Denied);
     assert_eq!(b.lock_with(&g, 1, (4, 6), reclaim), NlmStat::Granted);
+    server.kill9();
+}
+
+/// The kernel may let go of what a killed server had locked only after its end.
+#[test]
+fn a_reclaim_waits_for_what_lingers() {
+    let mut server = Setup::default().args(&["--grace-time", "60s"]).start();
+    let mut one = Host::ready(&server, 1, "one");
+    let mut open = one.open("f").expect("made");
+    assert_eq!(one.lock(&mut open, false), S::Ok);
+    let (mut b, _) = three(&server, "b");
+    let root = b.mount(&server.export());
+    let g = b.client.new_file(&root, b"h", 0o666);
+    assert_eq!(b.lock(&g, 1, (0, 10)), NlmStat::Granted);
+    server.kill9();
+    let locals = ["f", "h"].map(|name| Local::open(&server.export().join(name)));
+    wait_for(|| locals.iter().all(|local| local.lock((3, 1))));
+    server.start_again();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(700));
+        drop(locals);
+    });
+    let mut one = Host::new(&server, 1, "one");
+    let mut again = one.reclaim(&open.fh).expect("an open");
+    assert_eq!(one.lock(&mut again, true), S::Ok);
+    late.join().expect("unlocked");
+    b.reconnect(server.addr());
+    let local = Local::open(&server.export().join("h"));
+    assert!(local.lock((3, 1)));
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(700));
+        drop(local);
+    });
+    let reclaim = |args: &mut LockArgs<'_>| args.reclaim = true;
+    assert_eq!(b.lock_with(&g, 1, (0, 10), reclaim), NlmStat::Granted);
+    late.join().expect("unlocked");
     server.kill9();
 }
 

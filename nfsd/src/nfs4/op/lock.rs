@@ -183,7 +183,7 @@ async fn lock(
         c.may_begin(&target.client)?;
         None
     };
-    let mut claim = None;
+    let (mut claim, since) = (None, exec::now());
     for _ in 0..TRIES {
         durable::settled(&c.cx.server).await?;
         let _hosted = host::locks(c.regular()?, args.locktype.kind()).await?;
@@ -214,6 +214,10 @@ async fn lock(
             Conflict::Lock(holder, held) => Some((*holder, *held)),
             _ => None,
         };
+        if args.reclaim && held.is_some_and(|(holder, _)| host::lingers(holder, since)) {
+            exec::sleep(host::PAUSE).await;
+            continue;
+        }
         let Some(Place::File(opened)) = &c.current else {
             return Err(Nfsstat4::Nofilehandle);
         };

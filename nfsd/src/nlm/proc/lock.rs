@@ -55,7 +55,7 @@ async fn lock(
             len: args.alock.len,
         },
     };
-    contend(cx, &opened, &host, &request, args.block).await
+    contend(cx, &opened, &host, &request, (args.block, args.reclaim)).await
 }
 
 /// In grace only what was held before, and only then (XNFS 9.3.2); `Some` is to be kept until it is
@@ -100,11 +100,11 @@ async fn contend(
     opened: &Opened,
     host: &Arc<Host>,
     request: &Request,
-    block: bool,
+    (block, reclaim): (bool, bool),
 ) -> Result<NlmStat, NlmStat> {
     let file = opened.file.locks();
     let hosted = target::on_host(opened, request.wanted.kind).await?;
-    let end = exec::now() + PATIENCE;
+    let (since, end) = (exec::now(), exec::now() + PATIENCE);
     let mut claim = None;
     for _ in 0..TRIES {
         let locked = host.lock(file, request, exec::now());
@@ -121,6 +121,9 @@ async fn contend(
             Err(conflict) => conflict,
         };
         match conflict {
+            Conflict::Lock(holder, _) if reclaim && processes::lingers(holder, since) => {
+                exec::sleep(processes::PAUSE).await;
+            }
             Conflict::Lock(holder, _) | Conflict::Share(holder) => {
                 if target::gone(cx, holder.client).await? {
                     continue;
