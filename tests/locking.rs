@@ -47,11 +47,7 @@ pub fn two_with(
 
 /// A bed with the export mounted on one guest.
 fn one(test: &str, version: Version) -> Option<Bed> {
-    let mut config = Config::default();
-    if config.kind == Kind::Ringnfs {
-        config.options.push_str(",host_locks");
-    }
-    one_with(test, version, "", config)
+    one_with(test, version, "", Config::default())
 }
 
 fn one_with(test: &str, version: Version, options: &str, mut config: Config) -> Option<Bed> {

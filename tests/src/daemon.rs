@@ -50,8 +50,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Setup {
-            // Every test is one of locks on the host as well.
-            options: "rw,no_root_squash,insecure,host_locks".to_owned(),
+            options: "rw,no_root_squash,insecure".to_owned(),
             exports: None,
             config: String::new(),
             args: Vec::new(),

@@ -47,8 +47,8 @@ bitflags! {
         const PNFS = 1 << 13;
         /// `no_delegations`
         const NO_DELEGATIONS = 1 << 14;
-        /// `host_locks`
-        const HOST_LOCKS = 1 << 15;
+        /// `no_host_locks`
+        const NO_HOST_LOCKS = 1 << 15;
     }
 }
 
@@ -131,7 +131,7 @@ impl Options {
 
     /// `host_locks`: local processes see the locks of clients, and clients theirs.
     pub fn host_locks(&self) -> bool {
-        self.flags.contains(Flags::HOST_LOCKS)
+        !self.flags.contains(Flags::NO_HOST_LOCKS)
     }
     /// `crossmnt`: file systems mounted below are reachable through this export.
     pub fn crossmnt(&self) -> bool {
@@ -291,8 +291,8 @@ pub const OPTIONS: &[OptionRow] = &[
     row("nordirplus", On(Flags::NO_READDIRPLUS), "", "answer READDIRPLUS with NFS3ERR_NOTSUPP"),
     row("delegations", Off(Flags::NO_DELEGATIONS), "yes", "NFSv4 clients may get delegations"),
     row("no_delegations", On(Flags::NO_DELEGATIONS), "", "NFSv4 clients get no delegations"),
-    row("host_locks", On(Flags::HOST_LOCKS), "", "locks are shared with processes of the server's host"),
-    row("no_host_locks", Off(Flags::HOST_LOCKS), "yes", "only NFS clients see the locks of NFS clients"),
+    row("host_locks", Off(Flags::NO_HOST_LOCKS), "yes", "locks are shared with processes of the server's host"),
+    row("no_host_locks", On(Flags::NO_HOST_LOCKS), "", "only NFS clients see the locks of NFS clients"),
     row("security_label", On(Flags::SECURITY_LABEL), "", "no effect").warning(NO_LABELS),
     row("no_pnfs", Off(Flags::PNFS), "yes", "no parallel NFS layouts"),
     row("pnfs", On(Flags::PNFS), "", "no effect").warning(NO_PNFS),

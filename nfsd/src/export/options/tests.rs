@@ -48,7 +48,7 @@ fn every_switch_sets_what_it_says() {
     assert!(clean("all_squash").all_squash());
     assert!(clean("crossmnt").crossmnt());
     assert!(clean("rw").delegations() && !clean("no_delegations").delegations());
-    assert!(clean("host_locks").host_locks() && !clean("rw").host_locks());
+    assert!(clean("rw").host_locks() && !clean("no_host_locks").host_locks());
     assert!(clean("nohide").nohide());
     assert!(clean("insecure_locks").insecure_locks() && clean("no_auth_nlm").insecure_locks());
     assert!(clean("nordirplus").no_readdirplus());
@@ -255,7 +255,7 @@ fn a_list_overrides_its_base_without_contradiction() {
 fn display_is_canonical_and_reads_back() {
     assert_eq!(Options::default().to_string(), "ro,sync,root_squash");
     let list = "rw,async,no_wdelay,insecure,no_root_squash,all_squash,anonuid=1,anongid=2,fsid=7,crossmnt,nohide,\
-                sec=sys:none,insecure_locks,no_acl,mountpoint=/a\\054b,nordirplus,no_delegations,host_locks";
+                sec=sys:none,insecure_locks,no_acl,mountpoint=/a\\054b,nordirplus,no_delegations,no_host_locks";
     let options = read(list).0;
     assert_eq!(options.to_string(), list);
     assert_eq!(read(&options.to_string()).0, options);
