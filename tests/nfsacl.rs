@@ -9,7 +9,7 @@ mod local;
 #[path = "nfsacl/procedures.rs"]
 mod procedures;
 #[path = "nfsacl/refusals.rs"]
-mod refusals;
+pub(crate) mod refusals;
 #[path = "nfsacl/vanish.rs"]
 mod vanish;
 

@@ -18,12 +18,10 @@ use nfsd::nfs4::types::*;
 use tests::client::nfs4::{Attrs, Ops, Raw, fattr};
 use tests::client::session::Session;
 use tests::client::{Client, Login, encode};
-use tests::daemon::{Setup, TestServer, fresh_dir};
-use tests::image::Fs;
-use tests::loopfs::{LOOP, LoopFs};
-use tests::need::{self, Need};
+use tests::daemon::{Setup, TestServer};
 
 use super::{at_export, callbacks};
+use crate::nfsacl::refusals::without_acls;
 
 /// Type, flags, mask, name.
 pub(super) type Entry<'a> = (u32, u32, u32, &'a str);
@@ -251,16 +249,9 @@ fn made_with_acl(client: &mut Client, dir: &[u8]) -> [Nfsstat4; 2] {
 #[test]
 fn a_file_system_without_acls() {
     let test = "nfs4::acls::a_file_system_without_acls";
-    let btrfs = &[Need::Program("mkfs.btrfs", "btrfs-progs")];
-    if !need::have(test, &[LOOP, btrfs]) {
+    let Some((server, fs)) = without_acls(test) else {
         return;
-    }
-    let dir = fresh_dir();
-    let place = dir.path().join("export");
-    let Some(fs) = LoopFs::try_new(&place, Fs::Btrfs, 128, &[], "noacl") else {
-        return need::not_run(test, "a kernel that mounts btrfs without ACLs");
     };
-    let server = Setup::default().start_in(dir);
     let (mut client, root) = at_export(&server);
     let path = file(&server);
     let fh = look(&mut client, &root, b"f");

@@ -190,20 +190,28 @@ fn handles_exports_and_options() {
     assert_eq!(both(&mut client, &gone), (stale, stale));
 }
 
-/// A file system mounted without ACLs.
-#[test]
-fn file_systems_without_acls() {
-    let test = "nfsacl::refusals::file_systems_without_acls";
+/// A server whose export is a file system mounted without ACLs; that must outlive it.
+pub fn without_acls(test: &str) -> Option<(TestServer, LoopFs)> {
     let btrfs = &[Need::Program("mkfs.btrfs", "btrfs-progs")];
     if !need::have(test, &[LOOP, btrfs]) {
-        return;
+        return None;
     }
     let dir = fresh_dir();
     let place = dir.path().join("export");
     let Some(fs) = LoopFs::try_new(&place, Fs::Btrfs, 128, &[], "noacl") else {
-        return need::not_run(test, "a kernel that mounts btrfs without ACLs");
+        need::not_run(test, "a kernel that mounts btrfs without ACLs");
+        return None;
     };
-    let server = Setup::default().start_in(dir);
+    Some((Setup::default().start_in(dir), fs))
+}
+
+/// A file system mounted without ACLs.
+#[test]
+fn file_systems_without_acls() {
+    let test = "nfsacl::refusals::file_systems_without_acls";
+    let Some((server, fs)) = without_acls(test) else {
+        return;
+    };
     let (mut client, root) = server.mounted();
     let file = client.new_file(&root, b"f", 0o640);
     for fh in [&file, &root] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vfs::{Attr, Created, File, FileKind};
 
-use super::reply::{put_failed, settle, unchanged};
+use super::reply::{put_failed, unchanged};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::attr::{post_op, wcc_data};
@@ -41,12 +41,25 @@ impl Settle {
         }
     }
 
-    /// The same for something in this directory: XFS sets the ACLs that it inherits afterwards, too.
-    pub async fn within(self, dir: &File) -> Self {
-        match self {
-            Settle::Dir if dir.bequeaths_acls().await => Settle::Both,
-            _ => self,
+    /// Brings what was made in `dir` to stable storage, on `sync` exports.
+    ///
+    /// # Errors
+    /// `fsync(2)`.
+    pub async fn made(self, cx: &Cx, dir: &Opened, file: &Arc<File>) -> vfs::Result<()> {
+        if dir.options.is_async() {
+            return Ok(());
         }
+        let both = match file.kind() {
+            // XFS sets the ACLs that it inherits afterwards, too.
+            FileKind::Regular | FileKind::Directory => {
+                self == Settle::Both || dir.file.bequeaths_acls().await
+            }
+            // Cannot be opened for fsync(2), its directory can.
+            _ => false,
+        };
+        let files = [&dir.file, file];
+        let files = if both { &files[..] } else { &files[..1] };
+        cx.server.vfs.settle(files).await
     }
 }
 
@@ -90,15 +103,7 @@ async fn settled(
     how: Settle,
 ) -> Result<(Arc<File>, Attr), Nfsstat3> {
     let (file, attr) = created.result?;
-    // What is neither file nor directory cannot be opened for fsync(2).
-    let how = match file.kind() {
-        FileKind::Regular | FileKind::Directory => how.within(&dir.file).await,
-        _ => Settle::Dir,
-    };
-    match how {
-        Settle::Dir => settle(cx, dir, &[&dir.file]).await?,
-        Settle::Both => settle(cx, dir, &[&dir.file, &file]).await?,
-    }
+    how.made(cx, dir, &file).await?;
     Ok((file, attr))
 }
 

@@ -6,7 +6,7 @@ use crate::cx::{Opened, Reply};
 use crate::nfs3::made::Settle;
 use crate::nfs4::attr;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::{beside, change_info, name, settle};
+use crate::nfs4::reply::{beside, change_info, name};
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Component4, Fattr4, Linktext4, NfsFtype4};
 use crate::xdr::{Dec, Decode, Enc, Encode, Result as XdrResult};
@@ -127,14 +127,7 @@ pub(super) async fn run(
         None => created.result?,
         Some(_) => created.result.map_err(attr::acl::refused)?,
     };
-    match file.kind() {
-        FileKind::Directory => match way.within(&dir.file).await {
-            Settle::Dir => settle(c, dir, &[&dir.file]).await?,
-            Settle::Both => settle(c, dir, &[&dir.file, &file]).await?,
-        },
-        // The rest cannot be opened for fsync(2), their directory can.
-        _ => settle(c, dir, &[&dir.file]).await?,
-    }
+    way.made(c.cx, dir, &file).await?;
     out.put(&change_info(&created.dir))?;
     out.put(&setting.mask)?;
     let place = beside(dir, file);

@@ -375,10 +375,7 @@ async fn make(
         Some(_) => created.result.map_err(attr::acl::refused)?,
     };
     if created.fresh {
-        match way.within(&dir.file).await {
-            Settle::Dir => settle(c, dir, &[&dir.file]).await?,
-            Settle::Both => settle(c, dir, &[&dir.file, &file]).await?,
-        }
+        way.made(c.cx, dir, &file).await?;
     }
     let Place::File(opened) = beside(dir, file) else {
         return Err(Nfsstat4::Serverfault);

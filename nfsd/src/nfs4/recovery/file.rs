@@ -110,10 +110,21 @@ impl StartError {
     }
 }
 
+/// A file locked against other processes.
+#[derive(Debug)]
+pub(super) struct Locked(pub(super) File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing it is not enough: a child of this process that has not called execve(2) yet has it, too.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The open file. Its lock is held as long as this lives, also while the database on it is closed after an error.
 #[derive(Clone, Debug)]
 pub(super) struct Backend {
-    file: Arc<File>,
+    pub(super) file: Arc<Locked>,
     #[cfg(test)]
     pub(super) faults: Arc<super::tests::Faults>,
 }
@@ -123,7 +134,7 @@ impl Backend {
     fn new(path: &Path, file: File) -> Result<Backend, StartError> {
         match file.try_lock() {
             Ok(()) => Ok(Backend {
-                file: Arc::new(file),
+                file: Arc::new(Locked(file)),
                 #[cfg(test)]
                 faults: Arc::default(),
             }),
@@ -138,7 +149,7 @@ impl Backend {
     /// reads meet no damage.
     pub(super) fn database(&self) -> Result<Database, redb::Error> {
         // After a failed write or sync the page cache can show what the disk does not have: see what it has.
-        let _ = rustix::fs::fadvise(&*self.file, 0, None, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.file.0, 0, None, rustix::fs::Advice::DontNeed);
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(true)
@@ -150,29 +161,29 @@ impl Backend {
 /// Without the database's own locks, as [`Backend::new`] locks the file.
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.0.metadata()?.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
+        self.file.0.read_exact_at(out, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         #[cfg(test)]
         self.faults.write()?;
-        self.file.set_len(len)
+        self.file.0.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
         self.faults.sync()?;
-        self.file.sync_data()
+        self.file.0.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         self.faults.write()?;
-        self.file.write_all_at(data, offset)
+        self.file.0.write_all_at(data, offset)
     }
 }
 

@@ -77,14 +77,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> (RecoveryStore, Previous) {
-    let end = Instant::now() + LEASE;
-    loop {
-        match RecoveryStore::open(path, LEASE) {
-            // A program another test is about to run has the file of a store that was just closed, until it runs.
-            Err(StartError::InUse { .. }) if Instant::now() < end => std::thread::yield_now(),
-            opened => return opened.expect("opens"),
-        }
-    }
+    RecoveryStore::open(path, LEASE).expect("opens")
 }
 
 /// As [`RecoveryStore::open`], with what can be made to go wrong.
@@ -339,6 +332,19 @@ fn what_was_committed_survives_a_crash() {
     for n in 0..20 {
         assert!(found.contains(&key(n)), "{n}");
     }
+}
+
+/// Between fork(2) and execve(2) a child has every file of its parent.
+#[test]
+fn a_closed_store_is_free_while_a_child_has_its_file() {
+    let (_dir, path) = place();
+    let (backend, database) = file::open(&path).expect("opens");
+    let childs = backend.file.0.try_clone().expect("duplicates");
+    let busy = file::open(&path).map(drop);
+    assert!(matches!(busy, Err(StartError::InUse { .. })), "{busy:?}");
+    drop((backend, database));
+    drop(open(&path));
+    drop(childs);
 }
 
 /// kill -9 in the middle of commits: the test binary runs itself again as the victim.

@@ -56,16 +56,17 @@ impl Writer {
             batch.extend(queue.try_iter().take(BATCH_MAX - 1));
             let last = batch.iter().any(|job| matches!(job.change, Change::Close));
             let results = self.commit(&batch);
+            let tell = || {
+                for (job, result) in batch.into_iter().zip(results) {
+                    job.done.send(result);
+                }
+            };
             if last {
-                // Closed before anybody hears of it, so that another server can open it at once.
-                self.database = None;
+                // Closed and unlocked before anybody hears of it, so that another server can open it at once.
+                drop(self);
+                return tell();
             }
-            for (job, result) in batch.into_iter().zip(results) {
-                job.done.send(result);
-            }
-            if last {
-                return;
-            }
+            tell();
         }
     }
 
