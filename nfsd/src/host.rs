@@ -20,7 +20,8 @@ const ASK: Duration = Duration::from_millis(50);
 /// How long the pause between two times grows while nothing changes.
 const ASK_MAX: Duration = Duration::from_secs(1);
 
-/// How long a lock that stands in the way of a reclaim may be one of the server that was killed before.
+/// How long a lock that stands in the way of a reclaim may be one of the server that was killed before: it goes
+/// 20 to 70 ms after the end of an idle process (measured on Linux 6.18), later with requests stuck in the kernel.
 const LINGERS: Duration = Duration::from_secs(5);
 /// How soon it is looked for again.
 pub const PAUSE: Duration = Duration::from_millis(100);
