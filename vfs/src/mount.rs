@@ -173,9 +173,16 @@ impl Mount {
     }
 
     /// Locks of its files are the kernel's own: fcntl(2) sets one at once, without asking another host
-    /// or a process.
+    /// or a process. Neither does any other call on its files.
     pub fn locks_at_once(&self) -> bool {
         self.locks_at_once
+    }
+
+    /// Before the first call on a descriptor of the file system, or of one mounted on it.
+    pub(crate) fn mark(&self, file: &OpenFd) {
+        if !self.locks_at_once {
+            file.set_waits();
+        }
     }
 
     fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {

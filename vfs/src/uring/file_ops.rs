@@ -62,7 +62,7 @@ impl Op for StatxOp {
 /// # Errors
 /// `statx(2)`.
 pub async fn statx(file: &Arc<OpenFd>) -> Result<Attr> {
-    if adaptive() {
+    if adaptive() && !file.waits() {
         return statx_now(file);
     }
     run(StatxOp {
@@ -136,7 +136,7 @@ pub async fn read(
 ) -> (Result<usize>, Buf) {
     let end = range.end.min(buf.capacity());
     let range = range.start.min(end)..end;
-    if adaptive() && range.len() <= INLINE_READ {
+    if adaptive() && !file.waits() && range.len() <= INLINE_READ {
         let len = buf.len();
         buf.set_len(end);
         let slice = &mut buf[range.clone()];
