@@ -24,6 +24,8 @@ mod fuzz;
 mod hammer;
 #[path = "nfs4/handles.rs"]
 mod handles;
+#[path = "nfs4/host_fuse.rs"]
+mod host_fuse;
 #[path = "nfs4/host_locks.rs"]
 mod host_locks;
 #[path = "nfs4/host_opens.rs"]

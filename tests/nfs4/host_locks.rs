@@ -26,23 +26,23 @@ const BOTH: u32 = 3;
 const LONG: Duration = Duration::from_secs(30);
 /// Locks of this process (POSIX), or of an open file.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Sort {
+pub(super) enum Sort {
     Process,
     OpenFile,
 }
 
 /// A file as a process of the host has it open.
-struct Local(File);
+pub(super) struct Local(File);
 
 impl Local {
-    fn open(path: &Path) -> Local {
+    pub(super) fn open(path: &Path) -> Local {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false);
         Local(file.open(path).expect("open"))
     }
 
     /// True if it could be had at once; `kind` is `F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
-    fn set(&self, sort: Sort, kind: i32, (start, len): (i64, i64)) -> bool {
+    pub(super) fn set(&self, sort: Sort, kind: i32, (start, len): (i64, i64)) -> bool {
         let request = libc::flock {
             l_type: kind as i16,
             l_whence: libc::SEEK_SET as i16,
@@ -61,16 +61,28 @@ impl Local {
         }
     }
 
-    fn lock(&self, range: (i64, i64)) -> bool {
+    pub(super) fn lock(&self, range: (i64, i64)) -> bool {
         self.set(Sort::OpenFile, libc::F_WRLCK, range)
     }
 
-    fn unlock(&self, range: (i64, i64)) {
+    /// Locks it, and waits for that.
+    pub(super) fn lock_at_last(&self, (start, len): (i64, i64)) {
+        let request = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: start,
+            l_len: len,
+            l_pid: 0,
+        };
+        fcntl(&self.0, FcntlArg::F_OFD_SETLKW(&request)).expect("F_OFD_SETLKW");
+    }
+
+    pub(super) fn unlock(&self, range: (i64, i64)) {
         assert!(self.set(Sort::OpenFile, libc::F_UNLCK, range));
     }
 
     /// What each of the first bytes is locked like by others: `-`, `r` or `w`.
-    fn seen(&self, bytes: i64) -> String {
+    pub(super) fn seen(&self, bytes: i64) -> String {
         let of_byte = |at| {
             let mut asked = libc::flock {
                 l_type: libc::F_WRLCK as i16,
@@ -91,7 +103,7 @@ impl Local {
 }
 
 /// LOCKT for writing.
-fn lockt(session: &mut Session, fh: &Fh, (offset, length): (u64, u64)) -> Results {
+pub(super) fn lockt(session: &mut Session, fh: &Fh, (offset, length): (u64, u64)) -> Results {
     let mut args = encode(&2_u32);
     args.extend(encode(&offset));
     args.extend(encode(&length));
@@ -104,7 +116,7 @@ fn lockt(session: &mut Session, fh: &Fh, (offset, length): (u64, u64)) -> Result
 
 /// Who stands in the way: first byte, length, name.
 #[track_caller]
-fn denied(done: &mut Results, op: Op4) -> (u64, u64, String) {
+pub(super) fn denied(done: &mut Results, op: Op4) -> (u64, u64, String) {
     assert_eq!(done.status_of(op), S::Denied);
     let denied: Lock4Denied<'_> = done.more();
     assert_eq!(denied.owner.clientid, 0);
@@ -114,7 +126,7 @@ fn denied(done: &mut Results, op: Op4) -> (u64, u64, String) {
 
 /// Opened for reading and writing, without a delegation.
 #[track_caller]
-fn plain(session: &mut Session, fh: &Fh) -> Stateid4 {
+pub(super) fn plain(session: &mut Session, fh: &Fh) -> Stateid4 {
     let (stateid, deleg) = open_file(session, fh, BOTH).expect("open");
     if let Some((_, deleg)) = deleg {
         give_back(session, fh, &deleg);
@@ -122,7 +134,7 @@ fn plain(session: &mut Session, fh: &Fh) -> Stateid4 {
     stateid
 }
 
-fn free_all(host: &mut nlm::Host, name: &str) {
+pub(super) fn free_all(host: &mut nlm::Host, name: &str) {
     let args = encode(&Notify {
         name: CallerName(name.as_bytes()),
         state: 0,
@@ -131,7 +143,7 @@ fn free_all(host: &mut nlm::Host, name: &str) {
 }
 
 /// NLM's host and the file as it knows it.
-fn three(server: &TestServer, name: &str) -> (nlm::Host, Fh) {
+pub(super) fn three(server: &TestServer, name: &str) -> (nlm::Host, Fh) {
     let mut host = nlm::Host::new(server.addr(), name);
     let root = host.mount(&server.export());
     let fh = host.client.lookup(&root, b"f").expect("the file").fh;
@@ -262,7 +274,7 @@ fn a_lock_of_a_client_is_in_the_way_of_the_host_until_it_is_gone() {
 
 /// Waits for something that comes soon.
 #[track_caller]
-fn wait_for(mut there: impl FnMut() -> bool) {
+pub(super) fn wait_for(mut there: impl FnMut() -> bool) {
     let end = Instant::now() + LONG;
     while !there() {
         assert!(Instant::now() < end, "it does not come");

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod crates;
 pub mod daemon;
+pub mod fusefs;
 pub mod image;
 pub mod loopfs;
 pub mod need;

@@ -111,6 +111,7 @@ impl File {
         path: Arc<OpenFd>,
         home: &Arc<FileTable>,
     ) -> Self {
+        mount.mark(&path);
         File {
             mount,
             handle,
@@ -258,6 +259,7 @@ impl File {
         } else {
             OpenFd::new(fd)
         });
+        self.mount.mark(&fd);
         let mut data = self.data();
         let slot = if write {
             &mut data.write
@@ -304,7 +306,7 @@ impl File {
                     return Ok(slot.fd.clone());
                 }
                 let fd = meta_ops::reopen(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).await?;
-                let fd = Arc::new(OpenFd::new(fd));
+                let fd = Arc::new(OpenFd::new(fd).waiting_like(&self.path));
                 let mut data = self.data();
                 let kept = data.read.get_or_insert(DataFd {
                     fd,
@@ -341,7 +343,8 @@ impl File {
             if self.dirty() {
                 return crowded || idle >= DIRTY_IDLE;
             }
-            if idle >= WRITE_IDLE {
+            // One that stays open anyway, for locks of the host, may as well be used.
+            if idle >= WRITE_IDLE && Arc::strong_count(&slot.fd) == 1 {
                 closing = data.write.take();
             }
         }

@@ -112,9 +112,10 @@ impl Vfs {
     /// The file behind a descriptor that was opened below `mount`.
     pub(crate) async fn adopt(&self, mount: &Arc<Mount>, fd: OpenFd) -> Result<(Arc<File>, Attr)> {
         let fd = Arc::new(fd);
+        mount.mark(&fd);
         let attr = file_ops::statx(&fd).await?;
         let mount = if attr.mount_root && attr.dev != mount.dev {
-            &self.cross_into(mount, &fd)?
+            &self.cross_into(mount, &fd).await?
         } else {
             mount
         };
@@ -135,17 +136,23 @@ impl Vfs {
     }
 
     /// The mount whose root `fd` is, when the export goes that far.
-    fn cross_into(&self, mount: &Mount, fd: &OpenFd) -> Result<Arc<Mount>> {
+    async fn cross_into(&self, mount: &Mount, fd: &Arc<OpenFd>) -> Result<Arc<Mount>> {
         if !mount.cross {
             return Err(Errno::EACCES);
         }
-        let below = Mount::below(fd)?;
+        // In the pool: what is mounted there may be one that waits.
+        let (server, dir) = (Cred::root(), fd.clone());
+        let below = blocking::run(&server, Call::OpenByHandle, move || Mount::below(&dir)).await?;
         let root = below.root.clone();
         let known = self.add_mount(below);
         // A copied file system has its original's identity, and handles of one would open files of the
         // other. (Subvolumes of one btrfs share theirs rightly: the handle leads to the same root.)
-        let there = file_ops::statx_now(&OpenFd::new(known.open_path(&root)?))?;
-        let here = file_ops::statx_now(fd)?;
+        let (opener, dir) = (known.clone(), fd.clone());
+        let both = blocking::run(&server, Call::OpenByHandle, move || {
+            let there = file_ops::statx_now(&OpenFd::new(opener.open_path(&root)?))?;
+            Ok((there, file_ops::statx_now(&dir)?))
+        });
+        let (there, here) = both.await?;
         if (there.dev, there.fileid) != (here.dev, here.fileid) {
             tracing::error!("two file systems with one UUID: the second is not exported");
             return Err(Errno::EACCES);

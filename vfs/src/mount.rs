@@ -129,9 +129,10 @@ impl Mount {
             Err(rustix::io::Errno::OPNOTSUPP) => false,
             Ok(_) | Err(_) => true,
         };
-        // ext4 has no buffered writes without waiting (as of Linux 6.18).
         let stat = rustix::fs::fstatfs(&fd)?;
-        let nowait_write = stat.f_type != sys::EXT_MAGIC;
+        let locks_at_once = sys::LOCKS_AT_ONCE.contains(&stat.f_type);
+        // ext4 has no buffered writes without waiting, and FUSE waits all the same (as of Linux 6.18).
+        let nowait_write = stat.f_type != sys::EXT_MAGIC && locks_at_once;
         let known = identity.is_some() || fsid.is_some();
         let fsid = fsid.or(identity.map(fold)).unwrap_or(fallback);
         Ok(Mount {
@@ -144,7 +145,7 @@ impl Mount {
             fine_ctime: crate::change::fine_ctime(stat.f_type),
             block: u32::try_from(stat.f_bsize).unwrap_or(0),
             acl,
-            locks_at_once: sys::LOCKS_AT_ONCE.contains(&stat.f_type),
+            locks_at_once,
             nowait_write: AtomicBool::new(nowait_write),
             views: Mutex::default(),
             fd,
@@ -173,9 +174,16 @@ impl Mount {
     }
 
     /// Locks of its files are the kernel's own: fcntl(2) sets one at once, without asking another host
-    /// or a process.
+    /// or a process. Neither does any other call on its files.
     pub fn locks_at_once(&self) -> bool {
         self.locks_at_once
+    }
+
+    /// Before the first call on a descriptor of the file system, or of one mounted on it.
+    pub(crate) fn mark(&self, file: &OpenFd) {
+        if !self.locks_at_once {
+            file.set_waits();
+        }
     }
 
     fn views(&self) -> MutexGuard<'_, Vec<(KernelHandle, OwnedFd)>> {

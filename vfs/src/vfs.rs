@@ -134,6 +134,7 @@ impl Vfs {
             opener.open_path(&handle_to_open)
         });
         let path = Arc::new(OpenFd::new(opened.await?));
+        mount.mark(&path);
         let attr = file_ops::statx(&path).await?;
         if attr.nlink == 0 {
             return Err(Errno::ESTALE);

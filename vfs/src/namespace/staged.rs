@@ -135,7 +135,7 @@ async fn make_staged(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnam
         match opened {
             Ok(fd) => {
                 return Ok(Unnamed {
-                    fd: Arc::new(fd),
+                    fd: Arc::new(fd.waiting_like(dir)),
                     kind,
                     staged: Some(at),
                 });
@@ -157,7 +157,7 @@ async fn make(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnamed> {
     let (at, flags) = (Name::dot().to_c_string(), OFlags::TMPFILE | OFlags::RDWR);
     match meta_ops::openat(cred, dir, at, flags, OWNER_ONLY_FILE).await {
         Ok(fd) => Ok(Unnamed {
-            fd: Arc::new(OpenFd::new_written(fd)),
+            fd: Arc::new(OpenFd::new_written(fd).waiting_like(dir)),
             kind: FileKind::Regular,
             staged: None,
         }),

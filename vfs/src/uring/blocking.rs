@@ -224,12 +224,11 @@ fn work_loop(inner: &Inner) {
     }
 }
 
-/// Closes a descriptor on a pool thread; here, where there is no pool or no room in it.
+/// Closes a descriptor on a pool thread; here, where there is none.
 pub(crate) fn close_later(fd: Arc<OwnedFd>) {
     let close = Box::new(move || drop(fd));
-    let root = Cred::root();
-    // Without room it is closed here: leaking descriptors would be worse than a wait.
-    let _ = exec::try_with_ring(|ring| ring.threads.push(root, close));
+    // However many wait there: there are no more than descriptors. Leaking them would be worse than a wait.
+    let _ = exec::try_with_ring(|ring| ring.threads.add(close));
 }
 
 /// A call on its way to the pool.

@@ -62,7 +62,7 @@ impl Op for StatxOp {
 /// # Errors
 /// `statx(2)`.
 pub async fn statx(file: &Arc<OpenFd>) -> Result<Attr> {
-    if adaptive() {
+    if adaptive() && !file.waits() {
         return statx_now(file);
     }
     run(StatxOp {
@@ -83,9 +83,18 @@ pub fn statx_now(file: &OpenFd) -> Result<Attr> {
     Ok(Attr::from(&statx))
 }
 
+/// What the ring would try in place first goes to a kernel thread at once where even that may wait: FUSE asks its
+/// daemon although it was told not to wait.
+fn off_worker(entry: squeue::Entry, file: &OpenFd) -> squeue::Entry {
+    match file.waits() {
+        true => entry.flags(squeue::Flags::ASYNC),
+        false => entry,
+    }
+}
+
 struct ReadOp {
     target: Target,
-    _file: Arc<OpenFd>,
+    file: Arc<OpenFd>,
     buf: Buf,
     range: std::ops::Range<usize>,
     offset: u64,
@@ -99,7 +108,7 @@ impl Op for ReadOp {
         let len = self.range.len() as u32;
         // SAFETY: the range was clipped to the buffer's capacity when the op was made.
         let ptr = unsafe { self.buf.ptr().add(self.range.start) };
-        match self.buf.registered() {
+        let entry = match self.buf.registered() {
             Some(index) => on_target!(self.target, |fd| {
                 opcode::ReadFixed::new(fd, ptr, len, index)
                     .offset(self.offset)
@@ -108,7 +117,8 @@ impl Op for ReadOp {
             None => on_target!(self.target, |fd| {
                 opcode::Read::new(fd, ptr, len).offset(self.offset).build()
             }),
-        }
+        };
+        off_worker(entry, &self.file)
     }
 
     fn complete(self, res: i32, _: u32) -> Self::Output {
@@ -136,7 +146,7 @@ pub async fn read(
 ) -> (Result<usize>, Buf) {
     let end = range.end.min(buf.capacity());
     let range = range.start.min(end)..end;
-    if adaptive() && range.len() <= INLINE_READ {
+    if adaptive() && !file.waits() && range.len() <= INLINE_READ {
         let len = buf.len();
         buf.set_len(end);
         let slice = &mut buf[range.clone()];
@@ -164,7 +174,7 @@ pub async fn read(
     });
     run(ReadOp {
         target,
-        _file: file.clone(),
+        file: file.clone(),
         buf,
         range,
         offset,
@@ -174,7 +184,7 @@ pub async fn read(
 
 struct WriteOp {
     target: Target,
-    _file: Arc<OpenFd>,
+    file: Arc<OpenFd>,
     data: Slice,
     offset: u64,
     personality: Personality,
@@ -196,7 +206,7 @@ impl Op for WriteOp {
                 opcode::Write::new(fd, ptr, len).offset(self.offset).build()
             }),
         };
-        entry.personality(self.personality.id())
+        off_worker(entry, &self.file).personality(self.personality.id())
     }
 
     fn complete(self, res: i32, _: u32) -> Self::Output {
@@ -221,7 +231,7 @@ pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) ->
     let personality = personality(cred)?;
     run(WriteOp {
         target,
-        _file: file.clone(),
+        file: file.clone(),
         data,
         offset,
         personality,

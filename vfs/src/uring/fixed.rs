@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use io_uring::{Submitter, types};
@@ -24,6 +24,8 @@ pub struct OpenFd {
     id: u64,
     /// Closing it may wait for the file system.
     written: bool,
+    /// Any call on it may wait for another host or a process.
+    waits: AtomicBool,
     /// Rings that installed it, by worker.
     installed: std::sync::Mutex<Vec<Arc<Remote>>>,
 }
@@ -36,6 +38,7 @@ impl OpenFd {
             fd: Some(Arc::new(fd)),
             id,
             written: false,
+            waits: AtomicBool::new(false),
             installed: std::sync::Mutex::default(),
         }
     }
@@ -46,6 +49,25 @@ impl OpenFd {
         let mut file = OpenFd::new(fd);
         file.written = true;
         file
+    }
+
+    /// Calls on it may wait for another host or a process (a FUSE daemon), be it for attributes or for
+    /// its close(2): from now on no worker makes them itself.
+    pub fn set_waits(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// The same if that is so of `other`.
+    pub(crate) fn waiting_like(self, other: &OpenFd) -> Self {
+        if other.waits() {
+            self.set_waits();
+        }
+        self
+    }
+
+    /// See [`OpenFd::set_waits`].
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Remembers a ring once, however often the file is evicted there and comes back.
@@ -88,7 +110,8 @@ impl Drop for OpenFd {
     fn drop(&mut self) {
         let id = self.id;
         // Outlives every ring's reference, so that none of them is the last.
-        let closing = Arc::new(Closing(self.fd.take().filter(|_| self.written)));
+        let elsewhere = self.written || self.waits();
+        let closing = Arc::new(Closing(self.fd.take().filter(|_| elsewhere)));
         let installed = self.installed.get_mut();
         for remote in installed
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -399,7 +399,7 @@ impl Op for GetXattrOp {
 /// `getxattr(2)`: `ENODATA`, `ERANGE` over the limit, `EOPNOTSUPP`.
 pub async fn getxattr(file: &Arc<OpenFd>, name: CString, limit: usize) -> Result<Vec<u8>> {
     let path = HeldPath::new(file);
-    if adaptive() {
+    if adaptive() && !file.waits() {
         count_inline(Call::Getxattr);
         let mut value = vec![0; limit];
         let len = rustix::fs::getxattr(path.as_c_str(), name.as_c_str(), &mut value)?;
