@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::errno::Result;
-use crate::uring::{Ring, RingConfig};
+use crate::uring::{Left, Ring, RingConfig};
 
 /// Most task polls in one turn before completions are looked at again.
 const POLLS_PER_TURN: usize = 256;
@@ -34,6 +34,8 @@ type Job = Box<dyn FnOnce() + Send>;
 struct Inbox {
     wakes: Vec<u32>,
     jobs: Vec<Job>,
+    /// The worker has ended.
+    closed: bool,
 }
 
 /// The part of a worker that other threads may touch.
@@ -62,14 +64,26 @@ impl Remote {
         self.index
     }
 
-    /// Runs `job` on the worker's thread soon.
+    /// Runs `job` on the worker's thread soon. When the worker has ended it is dropped instead, with what it owns.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) {
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .jobs
-            .push(Box::new(job));
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.closed {
+            // What it owns may post in its turn.
+            drop(inbox);
+            return drop(job);
+        }
+        inbox.jobs.push(Box::new(job));
+        drop(inbox);
         self.notify();
+    }
+
+    /// The worker ends: jobs that wait, and those to come, are dropped.
+    fn close(&self) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.closed = true;
+        let jobs = std::mem::take(&mut inbox.jobs);
+        drop(inbox);
+        drop(jobs);
     }
 
     fn wake(&self, task: u32) {
@@ -305,6 +319,18 @@ impl Worker {
         }
     }
 
+    /// Drops every future, also of tasks that others start as they go.
+    fn drop_tasks(&self) {
+        loop {
+            let mut tasks = self.tasks.borrow_mut();
+            let futures: Vec<_> = tasks.iter_mut().filter_map(|t| t.future.take()).collect();
+            drop(tasks);
+            if futures.is_empty() {
+                return;
+            }
+        }
+    }
+
     fn turn(&self, finished: &Cell<bool>) -> Result<()> {
         self.now.set(Instant::now());
         self.ring.reap();
@@ -389,16 +415,16 @@ pub fn run<T: 'static>(
     while outcome.is_ok() && !finished.get() {
         outcome = worker.turn(&finished);
     }
+    // No job starts anything from here on.
+    remote.close();
     // Futures go first: dropping them orphans and cancels what they had in flight.
-    let tasks: Vec<LocalFuture> = worker
-        .tasks
-        .borrow_mut()
-        .iter_mut()
-        .filter_map(|t| t.future.take())
-        .collect();
-    drop(tasks);
-    worker.take_inbox();
-    worker.ring.shut_down();
+    worker.drop_tasks();
+    let mut left = worker.ring.shut_down();
+    left.timers = worker.timers.borrow().wakers.len();
+    if left != Left::default() {
+        tracing::warn!(worker = remote.index, ?left, "left over at the end");
+    }
+    worker.ring.counters.ended(left);
     WORKER.set(None);
     outcome?;
     let value = result.borrow_mut().take();
