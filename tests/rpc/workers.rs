@@ -236,6 +236,7 @@ impl Workers {
         for thread in self.threads {
             thread.join().expect("a worker's end");
         }
+        self.server.vfs.remove_unfinished();
         (self.server, self.dir)
     }
 }
