@@ -112,6 +112,7 @@ impl Workers {
         workers
     }
 
+    #[allow(dead_code, reason = "the tests of RPC need no files")]
     /// Exports a directory of its own, root not squashed.
     pub fn export(&self) -> PathBuf {
         let path = self.dir.path().join("export");

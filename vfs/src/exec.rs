@@ -175,6 +175,8 @@ pub struct Worker {
     ready: RefCell<VecDeque<u32>>,
     timers: RefCell<Timers>,
     now: Cell<Instant>,
+    /// No task starts any more.
+    ending: Cell<bool>,
 }
 
 thread_local! {
@@ -319,16 +321,13 @@ impl Worker {
         }
     }
 
-    /// Drops every future, also of tasks that others start as they go.
+    /// Drops every future. None starts any more.
     fn drop_tasks(&self) {
-        loop {
-            let mut tasks = self.tasks.borrow_mut();
-            let futures: Vec<_> = tasks.iter_mut().filter_map(|t| t.future.take()).collect();
-            drop(tasks);
-            if futures.is_empty() {
-                return;
-            }
-        }
+        self.ending.set(true);
+        let mut tasks = self.tasks.borrow_mut();
+        let futures: Vec<_> = tasks.iter_mut().filter_map(|t| t.future.take()).collect();
+        drop(tasks);
+        drop(futures);
     }
 
     fn turn(&self, finished: &Cell<bool>) -> Result<()> {
@@ -371,9 +370,13 @@ impl Worker {
     }
 }
 
-/// Starts a task; it is polled for the first time at once, so short work never touches the queue.
+/// Starts a task; it is polled for the first time at once, so short work never touches the queue. At the worker's end the
+/// future is dropped instead.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     let worker = WORKER.with_borrow(|w| w.clone().expect("not on a worker thread"));
+    if worker.ending.get() {
+        return;
+    }
     let index = worker.insert(Box::pin(future));
     worker.poll_task(index);
 }
@@ -398,6 +401,7 @@ pub fn run<T: 'static>(
         ready: RefCell::default(),
         timers: RefCell::default(),
         now: Cell::new(Instant::now()),
+        ending: Cell::new(false),
     });
     let nested = WORKER.replace(Some(worker.clone()));
     assert!(nested.is_none(), "one worker per thread");
@@ -415,11 +419,13 @@ pub fn run<T: 'static>(
     while outcome.is_ok() && !finished.get() {
         outcome = worker.turn(&finished);
     }
-    // No job starts anything from here on.
-    remote.close();
     // Futures go first: dropping them orphans and cancels what they had in flight.
     worker.drop_tasks();
+    worker.take_inbox();
     let mut left = worker.ring.shut_down();
+    // Files that the kernel gave back only now are taken out of the ring.
+    worker.take_inbox();
+    remote.close();
     left.timers = worker.timers.borrow().wakers.len();
     if left != Left::default() {
         tracing::warn!(worker = remote.index, ?left, "left over at the end");
