@@ -4,6 +4,7 @@
 
 use tests::crates::Project;
 use tests::need::{self, Need, number, soak};
+use tests::odd::ODD_FILES;
 use tests::server::Config;
 use tests::uml::{Boot, Guest};
 use tests::version::Version;
@@ -81,14 +82,7 @@ rm -rf $W/x
 const RSYNC: &str = r#"
 $RIG/guest tree $L/src $((FILES / 2)) 2
 cd $L/src
-ln -s d0/file-1 link
-ln -s /nowhere dangling
-ln d0/file-2 hard
-mkfifo fifo
-mkdir -m 2750 empty
-chmod 4711 d0/file-3
-chown 2001:2002 d0/file-4
-touch -d '2001-02-03 04:05:06.789' d0/file-5 d0
+@ODD@
 cd /
 rsync -aHAX $L/src/ $W/there/
 forget
@@ -152,14 +146,14 @@ forget
 impl Work {
     /// The script, working in the directory `place` of the mount.
     pub fn script(&self, place: &str) -> String {
+        let body = self.body.replace("@ODD@", ODD_FILES);
         let files = number("RINGNFS_FILES", if soak() { 20_000 } else { 800 });
         format!(
             "forget() {{ sync; echo 3 >/proc/sys/vm/drop_caches; }}
              W=/mnt/nfs/{place} L=/tmp/{place} FILES={files}
              rm -rf $W $L; mkdir $W $L
-             {}
-             cd /; rm -rf $W $L",
-            self.body
+             {body}
+             cd /; rm -rf $W $L"
         )
     }
 

@@ -374,8 +374,10 @@ fn drain(shared: &Arc<Shared>, workers: Vec<std::thread::JoinHandle<()>>, patien
         remote.post(worker::begin_drain);
     }
     let (done, finished) = mpsc::channel();
+    let vfs = shared.vfs.clone();
     std::thread::spawn(move || {
         workers.into_iter().for_each(|w| drop(w.join()));
+        vfs.remove_unfinished();
         let _ = done.send(());
     });
     // The workers keep the bound themselves; this one is for a worker that does not come back.

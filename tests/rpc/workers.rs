@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use nfsd::config::{Config, Listener};
+use nfsd::config::{Config, ExportSource, IoPolicy, Listener};
 use nfsd::conn::{self, BackConn, OutConn};
 use nfsd::export::names::{Names, SystemResolver};
 use nfsd::fh::HandleKey;
+use nfsd::finding::Findings;
 use nfsd::listener::{self, Listening};
 use nfsd::nfs4::recovery::RecoveryStore;
 use nfsd::rpc::auth::Credential;
@@ -19,7 +21,7 @@ use tests::client::Client;
 use tests::daemon::fresh_dir;
 use vfs::Errno;
 use vfs::exec::Remote;
-use vfs::uring::RingConfig;
+use vfs::uring::{self, RingConfig};
 
 /// Long enough for anything that happens at all.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -42,7 +44,7 @@ pub struct Workers {
     threads: Vec<std::thread::JoinHandle<()>>,
     tasks: u64,
     /// The state directory, as long as the server lives.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn shared(config: Config, listening: &[Listening]) -> Arc<Shared> {
@@ -83,6 +85,10 @@ impl Workers {
         let start = |index: usize| {
             let ring = RingConfig {
                 pool_bytes: 16 << 20,
+                policy: match server.config.io_policy {
+                    IoPolicy::Ring => uring::IoPolicy::Ring,
+                    IoPolicy::Adaptive => uring::IoPolicy::Adaptive,
+                },
                 ..RingConfig::default()
             };
             let listening = [listening.clone(), Vec::new()][index].clone();
@@ -100,10 +106,24 @@ impl Workers {
             addr,
             threads,
             tasks: 0,
-            _dir: dir,
+            dir,
         };
         workers.tasks = workers.gauge("tasks");
         workers
+    }
+
+    #[allow(dead_code, reason = "the tests of RPC need no files")]
+    /// Exports a directory of its own, root not squashed.
+    pub fn export(&self) -> PathBuf {
+        let path = self.dir.path().join("export");
+        let source = ExportSource::Dirs {
+            dirs: vec![path.clone()],
+            options: "rw,no_root_squash,insecure".to_owned(),
+        };
+        let mut found = Findings::new();
+        let table = source.load(&SystemResolver, &mut found);
+        self.server.replace_exports(table).expect("an export");
+        path
     }
 
     /// Runs a future on a worker; its output comes through the channel.
@@ -206,8 +226,8 @@ impl Workers {
         }
     }
 
-    /// Drains and ends the workers.
-    pub fn stop(self) {
+    /// Drains and ends the workers. What they shared stays, and the directory it is about.
+    pub fn stop(self) -> (Arc<Shared>, tempfile::TempDir) {
         self.server
             .stopping
             .store(true, std::sync::atomic::Ordering::Release);
@@ -217,5 +237,7 @@ impl Workers {
         for thread in self.threads {
             thread.join().expect("a worker's end");
         }
+        self.server.vfs.remove_unfinished();
+        (self.server, self.dir)
     }
 }

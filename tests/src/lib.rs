@@ -13,6 +13,7 @@ pub mod image;
 pub mod loopfs;
 pub mod need;
 pub mod netns;
+pub mod odd;
 pub mod server;
 pub mod uml;
 pub mod version;

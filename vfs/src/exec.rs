@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::errno::Result;
-use crate::uring::{Ring, RingConfig};
+use crate::uring::{Left, Ring, RingConfig};
 
 /// Most task polls in one turn before completions are looked at again.
 const POLLS_PER_TURN: usize = 256;
@@ -34,6 +34,8 @@ type Job = Box<dyn FnOnce() + Send>;
 struct Inbox {
     wakes: Vec<u32>,
     jobs: Vec<Job>,
+    /// The worker has ended.
+    closed: bool,
 }
 
 /// The part of a worker that other threads may touch.
@@ -62,14 +64,26 @@ impl Remote {
         self.index
     }
 
-    /// Runs `job` on the worker's thread soon.
+    /// Runs `job` on the worker's thread soon. When the worker has ended it is dropped instead, with what it owns.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) {
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .jobs
-            .push(Box::new(job));
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.closed {
+            // What it owns may post in its turn.
+            drop(inbox);
+            return drop(job);
+        }
+        inbox.jobs.push(Box::new(job));
+        drop(inbox);
         self.notify();
+    }
+
+    /// The worker ends: jobs that wait, and those to come, are dropped.
+    fn close(&self) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.closed = true;
+        let jobs = std::mem::take(&mut inbox.jobs);
+        drop(inbox);
+        drop(jobs);
     }
 
     fn wake(&self, task: u32) {
@@ -161,6 +175,8 @@ pub struct Worker {
     ready: RefCell<VecDeque<u32>>,
     timers: RefCell<Timers>,
     now: Cell<Instant>,
+    /// No task starts any more.
+    ending: Cell<bool>,
 }
 
 thread_local! {
@@ -305,6 +321,15 @@ impl Worker {
         }
     }
 
+    /// Drops every future. None starts any more.
+    fn drop_tasks(&self) {
+        self.ending.set(true);
+        let mut tasks = self.tasks.borrow_mut();
+        let futures: Vec<_> = tasks.iter_mut().filter_map(|t| t.future.take()).collect();
+        drop(tasks);
+        drop(futures);
+    }
+
     fn turn(&self, finished: &Cell<bool>) -> Result<()> {
         self.now.set(Instant::now());
         self.ring.reap();
@@ -345,9 +370,13 @@ impl Worker {
     }
 }
 
-/// Starts a task; it is polled for the first time at once, so short work never touches the queue.
+/// Starts a task; it is polled for the first time at once, so short work never touches the queue. At the worker's end the
+/// future is dropped instead.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     let worker = WORKER.with_borrow(|w| w.clone().expect("not on a worker thread"));
+    if worker.ending.get() {
+        return;
+    }
     let index = worker.insert(Box::pin(future));
     worker.poll_task(index);
 }
@@ -372,6 +401,7 @@ pub fn run<T: 'static>(
         ready: RefCell::default(),
         timers: RefCell::default(),
         now: Cell::new(Instant::now()),
+        ending: Cell::new(false),
     });
     let nested = WORKER.replace(Some(worker.clone()));
     assert!(nested.is_none(), "one worker per thread");
@@ -390,15 +420,17 @@ pub fn run<T: 'static>(
         outcome = worker.turn(&finished);
     }
     // Futures go first: dropping them orphans and cancels what they had in flight.
-    let tasks: Vec<LocalFuture> = worker
-        .tasks
-        .borrow_mut()
-        .iter_mut()
-        .filter_map(|t| t.future.take())
-        .collect();
-    drop(tasks);
+    worker.drop_tasks();
     worker.take_inbox();
-    worker.ring.shut_down();
+    let mut left = worker.ring.shut_down();
+    // Files that the kernel gave back only now are taken out of the ring.
+    worker.take_inbox();
+    remote.close();
+    left.timers = worker.timers.borrow().wakers.len();
+    if left != Left::default() {
+        tracing::warn!(worker = remote.index, ?left, "left over at the end");
+    }
+    worker.ring.counters.ended(left);
     WORKER.set(None);
     outcome?;
     let value = result.borrow_mut().take();

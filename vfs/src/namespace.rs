@@ -28,6 +28,7 @@ use crate::uring::meta_ops::{self, HeldPath};
 use crate::vfs::{Changed, Vfs, Wcc};
 
 pub use staged::NewAcls;
+pub(crate) use staged::Unfinished;
 use staged::mknodat;
 
 /// How CREATE treats an existing name (RFC 1813 3.3.8 `createhow3`).

@@ -11,6 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::exec;
 use crate::file::File;
 use crate::mount::{Limits, Mount, StatFs, identity};
+use crate::namespace::Unfinished;
 use crate::stable::Verifier;
 use crate::sys::KernelHandle;
 use crate::table::FileTable;
@@ -62,6 +63,7 @@ pub struct Vfs {
     pub table: Arc<FileTable>,
     mounts: RwLock<BTreeMap<u64, Arc<Mount>>>,
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) unfinished: Unfinished,
 }
 
 impl Vfs {
@@ -71,6 +73,7 @@ impl Vfs {
             table: Arc::new(FileTable::new(config.open_files)),
             mounts: RwLock::default(),
             verifier: Arc::new(Verifier::new(config.verifier_seed)),
+            unfinished: Unfinished::default(),
         })
     }
 

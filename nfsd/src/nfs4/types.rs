@@ -230,6 +230,15 @@ impl Bitmap4 {
         }
     }
 
+    /// What is in this set alone.
+    #[must_use]
+    pub fn without(&self, other: &Bitmap4) -> Bitmap4 {
+        Bitmap4 {
+            words: std::array::from_fn(|i| self.words[i] & !other.words[i]),
+            beyond: self.beyond && !other.beyond,
+        }
+    }
+
     /// What is in either.
     #[must_use]
     pub fn or(&self, other: &Bitmap4) -> Bitmap4 {

@@ -4,11 +4,13 @@
 //! The name comes last. A regular file has none until `linkat(2)` (`O_TMPFILE`): of one that fails, or is overtaken by a
 //! crash, nothing is left. There are no nameless directories and special files, nor nameless files everywhere: these are
 //! made beside their place under a name of the server's, for their owner alone, and renamed with `RENAME_NOREPLACE`, which
-//! replaces nothing. Only a crash in between leaves one of those names ([`PREFIX`]).
+//! replaces nothing. What requests leave under those names ([`PREFIX`]) that are dropped with their worker goes at the
+//! end of the server ([`Vfs::remove_unfinished`]); only a crash in between leaves any.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use acl::posix::Acl;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -70,6 +72,45 @@ struct Unnamed {
     staged: Option<CString>,
 }
 
+/// Names of the server's under which something is being made: where, and what.
+#[derive(Default)]
+pub(crate) struct Unfinished(Mutex<BTreeMap<CString, (Arc<OpenFd>, FileKind)>>);
+
+impl Unfinished {
+    fn names(&self) -> MutexGuard<'_, BTreeMap<CString, (Arc<OpenFd>, FileKind)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, dir: &Arc<OpenFd>, at: &CString, kind: FileKind) {
+        self.names().insert(at.clone(), (dir.clone(), kind));
+    }
+
+    fn end(&self, at: &CString) {
+        let ended = self.names().remove(at);
+        drop(ended);
+    }
+}
+
+impl What {
+    fn kind(self) -> FileKind {
+        match self {
+            What::Regular => FileKind::Regular,
+            What::Directory => FileKind::Directory,
+            What::Node(NodeKind::Fifo) => FileKind::Fifo,
+            What::Node(NodeKind::Socket) => FileKind::Socket,
+            What::Node(NodeKind::Char(..)) => FileKind::Char,
+            What::Node(NodeKind::Block(..)) => FileKind::Block,
+        }
+    }
+}
+
+fn unlink_flags(kind: FileKind) -> AtFlags {
+    match kind {
+        FileKind::Directory => AtFlags::REMOVEDIR,
+        _ => AtFlags::empty(),
+    }
+}
+
 fn staged_name() -> Result<CString> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -96,9 +137,16 @@ pub(super) async fn mknodat(
 }
 
 /// Makes it under a name of the server's.
-async fn make_staged(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnamed> {
+async fn make_staged(
+    unfinished: &Unfinished,
+    cred: &Cred,
+    dir: &Arc<OpenFd>,
+    what: What,
+) -> Result<Unnamed> {
+    let kind = what.kind();
     for _ in 0..NAMES_MAX {
         let at = staged_name()?;
+        unfinished.begin(dir, &at, kind);
         let made = match what {
             What::Regular => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW;
@@ -114,14 +162,6 @@ async fn make_staged(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnam
                 made.await.map(|()| None)
             }
         };
-        let kind = match what {
-            What::Regular => FileKind::Regular,
-            What::Directory => FileKind::Directory,
-            What::Node(NodeKind::Fifo) => FileKind::Fifo,
-            What::Node(NodeKind::Socket) => FileKind::Socket,
-            What::Node(NodeKind::Char(..)) => FileKind::Char,
-            What::Node(NodeKind::Block(..)) => FileKind::Block,
-        };
         let opened = match made {
             Ok(Some(fd)) => Ok(fd),
             Ok(None) => {
@@ -129,8 +169,13 @@ async fn make_staged(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnam
                 let fd = meta_ops::openat(&Cred::root(), dir, at.clone(), flags, 0).await;
                 fd.map(OpenFd::new)
             }
-            Err(Errno::EEXIST) => continue,
-            Err(e) => return Err(e),
+            Err(e) => {
+                unfinished.end(&at);
+                match e {
+                    Errno::EEXIST => continue,
+                    e => return Err(e),
+                }
+            }
         };
         match opened {
             Ok(fd) => {
@@ -141,7 +186,7 @@ async fn make_staged(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnam
                 });
             }
             Err(e) => {
-                remove(dir, &at, kind).await;
+                remove(unfinished, dir, &at, kind).await;
                 return Err(e);
             }
         }
@@ -150,9 +195,14 @@ async fn make_staged(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnam
 }
 
 /// Makes it without any name, or, where that is impossible, with one of the server's.
-async fn make(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnamed> {
+async fn make(
+    unfinished: &Unfinished,
+    cred: &Cred,
+    dir: &Arc<OpenFd>,
+    what: What,
+) -> Result<Unnamed> {
     if !matches!(what, What::Regular) {
-        return make_staged(cred, dir, what).await;
+        return make_staged(unfinished, cred, dir, what).await;
     }
     let (at, flags) = (Name::dot().to_c_string(), OFlags::TMPFILE | OFlags::RDWR);
     match meta_ops::openat(cred, dir, at, flags, OWNER_ONLY_FILE).await {
@@ -161,21 +211,23 @@ async fn make(cred: &Cred, dir: &Arc<OpenFd>, what: What) -> Result<Unnamed> {
             kind: FileKind::Regular,
             staged: None,
         }),
-        Err(Errno::EOPNOTSUPP | Errno::EISDIR) => make_staged(cred, dir, what).await,
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR) => make_staged(unfinished, cred, dir, what).await,
         Err(e) => Err(e),
     }
 }
 
 /// Takes back what has a name of the server's. The server made it: whatever the caller may do by now.
-async fn remove(dir: &Arc<OpenFd>, at: &CString, kind: FileKind) {
-    let flags = match kind {
-        FileKind::Directory => AtFlags::REMOVEDIR,
-        _ => AtFlags::empty(),
-    };
+async fn remove(unfinished: &Unfinished, dir: &Arc<OpenFd>, at: &CString, kind: FileKind) {
+    let flags = unlink_flags(kind);
     let removed = meta_ops::unlinkat(&Cred::root(), dir.clone(), at.clone(), flags).await;
     if let Err(error) = removed {
-        tracing::error!(%error, name = ?at, "a file that was not finished could not be removed");
+        not_removed(error, at);
     }
+    unfinished.end(at);
+}
+
+fn not_removed(error: Errno, at: &CString) {
+    tracing::error!(%error, name = ?at, "a file that was not finished could not be removed");
 }
 
 impl Unnamed {
@@ -269,6 +321,19 @@ impl CreateHow {
 }
 
 impl Vfs {
+    /// Removes what was being made when the requests for it were dropped: for the server's end, when its workers are gone.
+    /// Waits for the file systems.
+    pub fn remove_unfinished(&self) {
+        let names = std::mem::take(&mut *self.unfinished.names());
+        for (at, (dir, kind)) in names {
+            match rustix::fs::unlinkat(&*dir, &*at, unlink_flags(kind)) {
+                // It was not there yet, or has its name already.
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => not_removed(error.into(), &at),
+            }
+        }
+    }
+
     /// [`Vfs::create`] with ACLs instead of inherited ones (RFC 8881 6.4.3). A file that is there keeps its own.
     ///
     /// Errors: besides those of [`Vfs::create`], `EOPNOTSUPP` where files have no ACLs, and those of `setxattr(2)`: then
@@ -370,17 +435,20 @@ impl Vfs {
             Err(Errno::ENOENT) => {}
             Err(e) => return Err(e),
         }
-        let unnamed = make(cred, dir.path(), what).await?;
+        let unnamed = make(&self.unfinished, cred, dir.path(), what).await?;
         let finish = async {
             unnamed.dress(cred, &start).await?;
             unnamed.name(cred, dir.path(), name).await
         };
-        if let Err(e) = finish.await {
-            if let Some(staged) = &unnamed.staged {
-                remove(dir.path(), staged, unnamed.kind).await;
+        let finished = finish.await;
+        match (&unnamed.staged, &finished) {
+            (Some(staged), Ok(())) => self.unfinished.end(staged),
+            (Some(staged), Err(_)) => {
+                remove(&self.unfinished, dir.path(), staged, unnamed.kind).await;
             }
-            return Err(e);
+            (None, _) => {}
         }
+        finished?;
         let path = reopen_as_path(&unnamed.fd)?;
         self.adopt(&dir.mount, path).await
     }

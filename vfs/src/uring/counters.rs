@@ -2,6 +2,7 @@
 //! call, registered files and buffers, batch sizes. One set per worker, one writer each.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! calls {
@@ -97,6 +98,21 @@ const OPCODES: &[&str] = &[
 /// Upper bounds of the batch size histogram (SQEs per enter).
 pub const BATCHES: [u64; 7] = [0, 1, 2, 4, 8, 16, 32];
 
+/// What a worker held when it had ended: nothing, unless something was lost or is stuck in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Left {
+    /// Operations the kernel did not give back in time.
+    pub operations: usize,
+    /// Buffers of the pool.
+    pub buffers: usize,
+    /// Buffers of multishot recv.
+    pub recv_buffers: usize,
+    /// Slots of registered files that something still pins.
+    pub pinned_files: usize,
+    /// Timers of futures that were dropped.
+    pub timers: usize,
+}
+
 /// One worker's counters.
 pub struct Counters {
     sqes: [AtomicU64; 64],
@@ -111,6 +127,7 @@ pub struct Counters {
     plain_buffer: AtomicU64,
     eventfd: AtomicU64,
     message: AtomicU64,
+    left: OnceLock<Left>,
 }
 
 impl Default for Counters {
@@ -129,6 +146,7 @@ impl Default for Counters {
             plain_buffer: zero(),
             eventfd: zero(),
             message: zero(),
+            left: OnceLock::new(),
         }
     }
 }
@@ -189,6 +207,17 @@ impl Counters {
 
     pub(crate) fn wakes_by_message(&self) {
         bump(&self.message);
+    }
+
+    /// The worker has ended.
+    pub(crate) fn ended(&self, left: Left) {
+        // There is one end.
+        let _ = self.left.set(left);
+    }
+
+    /// What the worker held at its end; `None` before.
+    pub fn left(&self) -> Option<Left> {
+        self.left.get().copied()
     }
 
     /// SQEs sent with this opcode so far.

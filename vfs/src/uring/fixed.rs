@@ -219,6 +219,13 @@ impl FixedFiles {
         self.table.borrow().by_id.len()
     }
 
+    /// Slots that operations pin.
+    pub fn pinned(&self) -> usize {
+        let table = self.table.borrow();
+        let slots = table.slots.iter().flatten();
+        slots.filter(|slot| slot.pins.get() > 0).count()
+    }
+
     /// Takes slots whose file is closed out of the table.
     fn forget(&self, submitter: &Submitter<'_>, id: u64) {
         let mut table = self.table.borrow_mut();

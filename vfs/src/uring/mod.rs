@@ -30,7 +30,7 @@ use std::time::Duration;
 use io_uring::{IoUring, opcode, squeue, types};
 
 pub use self::buf::{Buf, Slice};
-pub use self::counters::Counters;
+pub use self::counters::{Counters, Left};
 pub use self::features::Features;
 pub use self::kick::Kick;
 pub use self::op::{Entry, Op, run, stream};
@@ -384,8 +384,9 @@ impl Ring {
     }
 
     /// Cancels everything in flight and waits (bounded) until the kernel gave it back. What is
-    /// still stuck then is leaked on purpose: the kernel may yet write into it.
-    pub fn shut_down(&self) {
+    /// still stuck then is leaked on purpose: the kernel may yet write into it. Returns what is held still; nobody but
+    /// the kernel should.
+    pub fn shut_down(&self) -> Left {
         self.kick.clear_ring();
         #[cfg(feature = "fault-injection")]
         self.let_go(true);
@@ -409,13 +410,21 @@ impl Ring {
             self.reap();
             patience -= u32::from(self.in_flight() == before);
         }
-        let stuck = self.in_flight();
-        if stuck > 0 {
+        let left = Left {
+            operations: self.in_flight(),
+            buffers: self.pool.outstanding(),
+            recv_buffers: self.recv.outstanding(),
+            pinned_files: self.fixed.pinned(),
+            timers: 0,
+        };
+        if left.operations > 0 {
+            let stuck = left.operations;
             tracing::warn!(stuck, "requests stuck in the kernel at shutdown");
             self.inflight.borrow_mut().leak();
             self.pool.leak();
             self.recv.leak();
         }
+        left
     }
 }
 

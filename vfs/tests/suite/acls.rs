@@ -32,6 +32,12 @@ async fn get(t: &Tree, file: &Arc<File>, which: Which) -> Result<Option<Acl>, Er
     Ok(found.map(|acl| (*acl).clone()))
 }
 
+/// A name of the root goes.
+async fn unlink(t: &Tree, name: &str) {
+    let gone = t.vfs.remove(&Cred::root(), &t.root, &n(name)).await;
+    gone.result.expect("remove");
+}
+
 /// Waits until what was changed before is old enough to be remembered. The executor's time is that of the start of its
 /// turn, so a turn comes first.
 async fn age() {
@@ -176,11 +182,7 @@ fn never_out_of_date() {
         age().await;
         get(&t, &file, Which::Access).await.expect("an ACL");
         assert_eq!(t.vfs.table.acls_cached(), 1);
-        t.vfs
-            .remove(&root, &t.root, &n("f"))
-            .await
-            .result
-            .expect("remove");
+        unlink(&t, "f").await;
         drop(file);
         assert_eq!(t.vfs.table.acls_cached(), 0, "gone with its file");
     });
@@ -242,11 +244,7 @@ fn local_changes_count_at_once() {
                         assert!(!may_read(&t, &file).await, "round {round}");
                     }
                 }
-                t.vfs
-                    .remove(&root, &t.root, &n("f"))
-                    .await
-                    .result
-                    .expect("remove");
+                unlink(&t, "f").await;
                 drop(file);
                 assert_eq!(t.vfs.table.acls_cached(), 0);
             });
@@ -289,8 +287,7 @@ fn dropped_with_what_they_belong_to() {
         none("SETACL");
         drop(file);
         drop(cached("gone").await);
-        let gone = t.vfs.remove(&root, &t.root, &n("gone")).await;
-        gone.result.expect("remove");
+        unlink(&t, "gone").await;
         none("REMOVE");
         drop(cached("over").await);
         t.make(&root, "from").await;
@@ -306,8 +303,7 @@ fn dropped_with_what_they_belong_to() {
         let file = cached("open").await;
         let pin = file.pin().expect("pin");
         drop(file);
-        let gone = t.vfs.remove(&root, &t.root, &n("open")).await;
-        gone.result.expect("remove");
+        unlink(&t, "open").await;
         drop(pin);
         none("the last close of a removed file");
         drop(cached("all").await);

@@ -271,6 +271,23 @@ fn a_worker_that_ends_still_delivers_its_last_wake_up() {
 }
 
 #[test]
+fn an_ended_worker_keeps_no_jobs() {
+    let _alone = alone();
+    let remote = Remote::new(0).expect("a");
+    let owned = Arc::new(());
+    let (by_job, by_late) = (owned.clone(), owned.clone());
+    let home = remote.clone();
+    exec::run(&remote, &ring(), async move {
+        // Too late for this turn.
+        home.post(move || drop(by_job));
+    })
+    .expect("a worker");
+    assert_eq!(Arc::strong_count(&owned), 2);
+    remote.post(move || drop(by_late));
+    assert_eq!(Arc::strong_count(&owned), 1);
+}
+
+#[test]
 fn operations_dropped_in_flight_give_everything_back() {
     let _alone = alone();
     run(&ring(), async {

@@ -96,10 +96,7 @@ pub async fn newest_entry(
 /// As [`collect`].
 pub async fn shared(c: &Compound<'_>, dir: &Opened, asked: &Bitmap4) -> Result<Values, Nfsstat4> {
     let attr = c.cx.server.vfs.getattr(&dir.file).await?;
-    let mut asked = *asked;
-    asked.remove(bit::ACL);
-    asked.remove(bit::DACL);
-    of_file(c, dir, attr, &asked).await
+    of_file(c, dir, attr, &asked.without(&ACLS)).await
 }
 
 async fn of_file(

@@ -2,6 +2,7 @@
 //! directory on the mount, `$FILES` the size.
 
 use tests::crates::Project;
+use tests::odd::ODD_FILES;
 
 /// One work.
 pub struct Work {
@@ -76,13 +77,6 @@ git -C $S/repository add .
 git -C $S/repository commit -qm one
 $RIG/guest tree $S/mixed $((FILES * 2 / 5)) 2
 cd $S/mixed
-ln -s d0/file-1 link
-ln d0/file-2 hard
-mkfifo fifo
-mkdir -m 2750 empty
-chmod 4711 d0/file-3
-chown 2001:2002 d0/file-4
-touch -d '2001-02-03 04:05:06.789' d0/file-5 d0
 "#;
 
 /// Common start of all scripts: where things are.
@@ -92,7 +86,7 @@ fn variables(files: u64) -> String {
 
 /// The script that makes what all works need.
 pub fn prepare(files: u64) -> String {
-    variables(files) + PREPARE
+    variables(files) + PREPARE + ODD_FILES
 }
 
 impl Work {

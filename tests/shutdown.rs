@@ -1,0 +1,477 @@
+//! A server that is told to stop while requests about ACLs wait, at every point where they can: with the workers their
+//! futures are dropped, and with those every ACL, descriptor, pin, slot and buffer.
+//!
+//! The workers run in this process, which has fault injection: an operation or call is done, and held back until after the
+//! workers' end. Needs `--features fault-injection`.
+
+#[allow(
+    dead_code,
+    reason = "shared with the tests of RPC, which need more of it"
+)]
+#[path = "rpc/workers.rs"]
+mod workers;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nfsd::config::IoPolicy;
+use nfsd::nfs3::Proc3;
+use nfsd::nfs3::args::{Access3Args, Readdirplus3Args};
+use nfsd::nfs3::types::NfsFh3;
+use nfsd::nfs4::Op4;
+use nfsd::nfs4::attr::bit;
+use nfsd::nfs4::op::create::Createtype4;
+use nfsd::nfs4::types::{Component4, OwnerName4, StateOwner4, Stateid4};
+use nfsd::nfsacl::types::{AclProc3, Getacl3Args, mask};
+use nfsd::server::Shared;
+use rustix::process::Signal;
+use tests::client::nfs3::nfs3;
+use tests::client::nfs4::{Ops, Raw, fattr};
+use tests::client::nfsacl::{from_text, nfsacl3, setacl_args};
+use tests::client::session::Session;
+use tests::client::{Client, Fh, Login, encode};
+use tests::daemon::{Setup, policies};
+use vfs::uring::Left;
+use vfs::uring::fault::{self, ANY, Fault, Rule};
+use workers::{LONG, Workers};
+
+const ACCESS: &str = "u::rwx,u:1001:rwx,g::r-x,m::rwx,o::---";
+const DEFAULT: &str = "u::rwx,u:1002:r-x,g::---,m::r-x,o::---";
+/// What SETACL sets.
+const NEW: &str = "u::rwx,u:2001:r-x,g::---,m::r-x,o::---";
+/// How long a process waits for requests in flight.
+const DRAIN: Duration = Duration::from_millis(100);
+/// Most operations of one request.
+const MOST: usize = 60;
+/// Files of the directory that is listed.
+const FILES: usize = 5;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Request {
+    Getacl,
+    Setacl,
+    Access,
+    Readdirplus,
+    Getattr4,
+    Setattr4,
+    Open4,
+    Create4,
+    Access4,
+    Readdir4,
+}
+
+const ALL: [Request; 10] = [
+    Request::Getacl,
+    Request::Setacl,
+    Request::Access,
+    Request::Readdirplus,
+    Request::Getattr4,
+    Request::Setattr4,
+    Request::Open4,
+    Request::Create4,
+    Request::Access4,
+    Request::Readdir4,
+];
+
+/// An `nfsace4<>`: type, flags, mask, name.
+fn list() -> Vec<u8> {
+    let mut out = encode(&4_u32);
+    for (mask, who) in [
+        (0x16_01ff_u32, "OWNER@"),
+        (0x12_00a9, "2001"),
+        (0x12_0080, "GROUP@"),
+        (0x12_0080, "EVERYONE@"),
+    ] {
+        [0, 0, mask].iter().for_each(|n| out.extend(encode(n)));
+        out.extend(encode(&Component4(who.as_bytes())));
+    }
+    out
+}
+
+/// Arguments of OPEN for reading and writing that makes `new` with an ACL.
+fn open_args() -> Vec<u8> {
+    let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(encode).collect() };
+    let mut args = words(&[0, 3, 0]);
+    let owner = OwnerName4(b"maker");
+    args.extend(encode(&StateOwner4 { clientid: 0, owner }));
+    args.extend(words(&[1, 0]));
+    args.extend(fattr(&[(bit::ACL, list())]));
+    args.extend(words(&[0]));
+    args.extend(encode(&Component4(b"new")));
+    args
+}
+
+impl Request {
+    fn version(self) -> u32 {
+        match self {
+            Request::Getacl | Request::Setacl | Request::Access | Request::Readdirplus => 3,
+            _ => 4,
+        }
+    }
+
+    /// Of NFSv4.
+    fn ops(self, fh: &Fh) -> Ops {
+        let on = Ops::new().putfh(fh);
+        match self {
+            Request::Setattr4 => {
+                let mut args = encode(&Stateid4::ANONYMOUS);
+                args.extend(fattr(&[(bit::ACL, list())]));
+                on.op(Op4::Setattr, &Raw(&args)).getattr(&[bit::ACL])
+            }
+            Request::Open4 => on.op(Op4::Open, &Raw(&open_args())).getattr(&[bit::ACL]),
+            Request::Create4 => {
+                let mut args = encode(&Createtype4::Directory);
+                args.extend(encode(&Component4(b"new")));
+                args.extend(fattr(&[(bit::ACL, list())]));
+                on.op(Op4::Create, &Raw(&args)).getattr(&[bit::ACL])
+            }
+            Request::Access4 => on.op(Op4::Access, &0x3f_u32),
+            Request::Readdir4 => {
+                let mut args = [0; 16].to_vec();
+                [8192_u32, 8192].iter().for_each(|n| args.extend(encode(n)));
+                let bits = [bit::FILEHANDLE, bit::ACL];
+                args.extend(encode(&nfsd::nfs4::types::Bitmap4::of(&bits)));
+                on.op(Op4::Readdir, &Raw(&args))
+            }
+            _ => on.getattr(&[bit::ACL]),
+        }
+    }
+
+    /// Of NFSv3.
+    fn start(self, client: &mut Client, fh: &Fh) {
+        let object = NfsFh3(fh);
+        match self {
+            Request::Setacl => {
+                let args = setacl_args(fh, Some(NEW), Some(NEW));
+                client.start(nfsacl3(AclProc3::Setacl), &args)
+            }
+            Request::Access => {
+                let args = Access3Args {
+                    object,
+                    access: 0x3f,
+                };
+                client.start(nfs3(Proc3::Access), &args)
+            }
+            Request::Readdirplus => {
+                let args = Readdirplus3Args {
+                    dir: object,
+                    cookie: 0,
+                    cookieverf: [0; 8],
+                    dircount: 8192,
+                    maxcount: 8192,
+                };
+                client.start(nfs3(Proc3::Readdirplus), &args)
+            }
+            _ => {
+                let mask = mask::ALL;
+                client.start(nfsacl3(AclProc3::Getacl), &Getacl3Args { object, mask })
+            }
+        };
+    }
+}
+
+/// Somebody who sends a request, once.
+enum Sender {
+    V3(Client),
+    V4(Box<Session>),
+}
+
+impl Sender {
+    fn of(request: Request, client: Client) -> Sender {
+        // Not the owner, nor the superuser: ACLs decide.
+        let login = Login::user(1001, 1001);
+        match (request.version(), request) {
+            (3, Request::Access) => Sender::V3(client.with_login(login)),
+            (3, _) => Sender::V3(client),
+            (_, Request::Access4) => {
+                let mut session = Session::new(client, 1);
+                session.client.set_login(login);
+                Sender::V4(Box::new(session))
+            }
+            _ => Sender::V4(Box::new(Session::new(client, 2))),
+        }
+    }
+
+    fn client(&mut self) -> &mut Client {
+        match self {
+            Sender::V3(client) => client,
+            Sender::V4(session) => &mut session.client,
+        }
+    }
+
+    fn send(&mut self, request: Request, fh: &Fh) {
+        match self {
+            Sender::V3(client) => request.start(client, fh),
+            Sender::V4(session) => {
+                session.start(0, &request.ops(fh));
+            }
+        }
+    }
+
+    /// Whether an answer is here.
+    fn answered(&mut self) -> bool {
+        let record = self.client().try_record(Duration::from_millis(1));
+        matches!(record, Ok(Some(_)))
+    }
+}
+
+fn set_local(path: &Path, name: &str, text: &str) {
+    let value = match from_text(text, 0).change(true) {
+        Ok(vfs::AclChange::Set(acl)) => acl::xattr::encode(&acl),
+        other => panic!("{text}: {other:?}"),
+    };
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, name, &value, flags).expect("setxattr");
+}
+
+/// A directory `d` with ACLs and files in it that have some as well.
+fn populate(export: &Path) -> PathBuf {
+    let dir = export.join("d");
+    fs::create_dir(&dir).expect("mkdir");
+    for n in 0..FILES {
+        let file = dir.join(format!("f{n}"));
+        fs::write(&file, b"data").expect("a file");
+        set_local(&file, acl::xattr::ACCESS, ACCESS);
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o770)).expect("chmod");
+    set_local(&dir, acl::xattr::ACCESS, ACCESS);
+    set_local(&dir, acl::xattr::DEFAULT, DEFAULT);
+    dir
+}
+
+/// What the directory has besides its files is `new`, whole, or nothing.
+#[track_caller]
+fn whole(dir: &Path, case: &str) {
+    for entry in fs::read_dir(dir).expect("the directory").flatten() {
+        let name = entry.file_name().into_string().expect("a name");
+        if name.starts_with('f') {
+            continue;
+        }
+        assert_eq!(name, "new", "{case}");
+        let mut value = [0; 1024];
+        let len = rustix::fs::getxattr(entry.path(), acl::xattr::ACCESS, &mut value[..]);
+        let len = len.unwrap_or_else(|e| panic!("{case}: {name} without its ACL: {e}"));
+        let stored = acl::xattr::decode(&value[..len]).expect("an ACL");
+        let set = match from_text(NEW, 0).change(true) {
+            Ok(vfs::AclChange::Set(acl)) => acl,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stored.entries(), set.entries(), "{case}");
+    }
+}
+
+/// What the descriptors of this process are, and how many of each.
+fn descriptors() -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for fd in fs::read_dir("/proc/self/fd").expect("proc(5)").flatten() {
+        let link = fs::read_link(fd.path()).unwrap_or_default();
+        let kind = link.to_string_lossy().into_owned();
+        // Sockets and pipes are numbered.
+        let kind = match kind.split_once(":[") {
+            Some((kind, _)) if kind != "anon_inode" => kind.to_owned(),
+            _ => kind,
+        };
+        *all.entry(kind).or_default() += 1;
+    }
+    // What was just read.
+    all.retain(|kind, _| !kind.ends_with("/fd"));
+    all
+}
+
+#[track_caller]
+fn wait(what: &str, mut until: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !until() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Rules, descriptors and ACLs are the process's.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hold(skip: usize, count: u64) {
+    fault::set(vec![Rule {
+        code: ANY,
+        fault: Fault::Hold,
+        skip: skip as u64,
+        count,
+    }]);
+}
+
+fn policy_of(name: &str) -> IoPolicy {
+    match name {
+        "ring" => IoPolicy::Ring,
+        _ => IoPolicy::Adaptive,
+    }
+}
+
+struct Bed {
+    workers: Workers,
+    dir: PathBuf,
+    fh: Fh,
+}
+
+impl Bed {
+    fn new(policy: &str) -> Bed {
+        let workers = Workers::with(|config| {
+            config.io_policy = policy_of(policy);
+            config.timeouts.drain = Duration::from_millis(10);
+        });
+        let export = workers.export();
+        let dir = populate(&export);
+        let (mut client, ..) = workers.client();
+        let root = client.mount(&export);
+        let fh = client.fh_of(&root, b"d");
+        Bed { workers, dir, fh }
+    }
+
+    fn sender(&self, request: Request) -> Sender {
+        Sender::of(request, self.workers.client().0)
+    }
+
+    /// Has the server read the ACLs when they are old enough to be kept.
+    fn fill_cache(&self) {
+        std::thread::sleep(Duration::from_millis(30));
+        let (mut client, ..) = self.workers.client();
+        client.acls(&self.fh);
+        client.acls(&self.fh);
+        assert!(self.workers.server.vfs.table.acls_cached() > 0);
+    }
+
+    /// Stops the workers, and looks for what their end has left.
+    fn stop(self, senders: Vec<Sender>, calls: usize, case: &str) {
+        let (server, _kept) = self.workers.stop();
+        for counters in server.counters.lock().expect("counters").iter() {
+            assert_eq!(counters.left(), Some(Left::default()), "{case}");
+        }
+        assert_eq!(server.connections.total(), 0, "{case}");
+        assert_eq!(server.drc.counts().entries, calls, "{case}");
+        let clients = server.state.clients();
+        let busy = clients.iter().any(|client| client.is_busy());
+        assert!(!busy, "{case}: a slot");
+        assert_eq!(server.state.held().waits, 0, "{case}");
+        // What an OPEN has come to is the client's, not the request's.
+        clients
+            .iter()
+            .for_each(|client| server.state.expire(client));
+        drop(clients);
+        // What the blocking pool has under way ends without anybody who waits for it.
+        fault::set(Vec::new());
+        drop(senders);
+        let cached = server.vfs.table.acls_cached();
+        wait(&format!("{case}: ACLs in use"), || acl::live() == cached);
+        wait(&format!("{case}: the server in use"), || {
+            Arc::strong_count(&server) == 1
+        });
+        whole(&self.dir, case);
+        drop::<Arc<Shared>>(server);
+        wait(&format!("{case}: ACLs"), || acl::live() == 0);
+    }
+}
+
+/// The server stops while the operation after `skip` others is under way; false if there are not so many.
+fn stopped_at(policy: &str, request: Request, skip: usize) -> bool {
+    let case = format!("{policy} {request:?} at {skip}");
+    let bed = Bed::new(policy);
+    if matches!(request, Request::Access | Request::Access4) {
+        bed.fill_cache();
+    }
+    let mut sender = bed.sender(request);
+    let calls = bed.workers.server.drc.counts().entries;
+    hold(skip, 1);
+    sender.send(request, &bed.fh);
+    let mut answered = false;
+    wait(&format!("{case}: neither held nor answered"), || {
+        answered = sender.answered();
+        answered || fault::held() > 0
+    });
+    // One that has ended is remembered.
+    let calls = match answered {
+        true => bed.workers.server.drc.counts().entries,
+        false => calls,
+    };
+    bed.stop(vec![sender], calls, &case);
+    !answered
+}
+
+#[test]
+fn workers_that_stop_at_every_wait() {
+    let _alone = alone();
+    rustix::process::umask(rustix::fs::Mode::empty());
+    for policy in policies() {
+        // What a process opens once is open from here on.
+        stopped_at(&policy, Request::Getacl, MOST);
+        let before = descriptors();
+        for request in ALL {
+            let points = (0..MOST).take_while(|&skip| {
+                let waited = stopped_at(&policy, request, skip);
+                let end = Instant::now() + LONG;
+                while descriptors() != before && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let now = descriptors();
+                assert_eq!(now, before, "{policy} {request:?} at {skip}");
+                waited
+            });
+            let points = points.count();
+            eprintln!("{policy}: {request:?} waits at {points} points");
+            assert!(points < MOST, "{request:?} never ends");
+            assert!(policy == "adaptive" || points > 0, "{request:?}");
+        }
+    }
+}
+
+/// A server process is told to stop while the operation after `skip` others is under way; false if there are not so many.
+fn terminated_at(policy: &str, request: Request, skip: usize) -> bool {
+    let case = format!("{policy} {request:?} at {skip}");
+    let drain = DRAIN.as_millis();
+    let setup = Setup::config(&format!("[timeouts]\ndrain = \"{drain}ms\""));
+    let mut server = setup.policy(policy).faults("").start();
+    let dir = populate(&server.export());
+    let (mut client, root) = server.mounted();
+    let fh = client.fh_of(&root, b"d");
+    let mut sender = Sender::of(request, server.client());
+    let set = server.control(&format!("faults *:hold:{skip}:1"));
+    set.expect("fault injection");
+    sender.send(request, &fh);
+    let mut answered = false;
+    wait(&format!("{case}: neither held nor answered"), || {
+        answered = sender.answered();
+        let held = || server.control("faults held").expect("faults");
+        answered || held().trim() != "0"
+    });
+    let said = server.log().len();
+    server.signal(Signal::TERM);
+    // As long as requests have, and as long as a worker that does not come back.
+    let status = server.wait_end(DRAIN + Duration::from_secs(5) + LONG);
+    let log = server.log();
+    let log = log.get(said..).unwrap_or_default();
+    assert!(status.success(), "{case}: {status}: {log}");
+    let well = log.contains("stopped") && !log.contains("stuck in the kernel");
+    let clean = !log.contains("left over") && !log.contains("panicked");
+    assert!(well && clean, "{case}: {log}");
+    whole(&dir, &case);
+    assert!(!sender.answered(), "{case}: an answer after the end");
+    !answered
+}
+
+#[test]
+fn processes_that_stop_at_every_wait() {
+    for policy in policies() {
+        for request in ALL {
+            let points = (0..MOST).take_while(|&skip| terminated_at(&policy, request, skip));
+            let points = points.count();
+            eprintln!("{policy}: {request:?} waits at {points} points");
+            assert!(points < MOST, "{request:?} never ends");
+            assert!(policy == "adaptive" || points > 0, "{request:?}");
+        }
+    }
+}
