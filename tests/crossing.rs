@@ -73,7 +73,7 @@ fn submounts(test: &str, version: Version) {
     let guest = bed.guest.clone();
     let nested = if version.is_v4() { NESTED } else { "" };
     let job = guest.start(&format!(
-        "cd /mnt/nfs\n{SUBMOUNTS}\n{nested}\n: >$RIG/ready; while [ ! -e $RIG/again ]; do sleep 0.05; done\n{AFTER}
+        "cd /mnt/nfs\n{SUBMOUNTS}\n{nested}\n: >$RIG/ready; await $RIG/again\n{AFTER}
          cd /; umount /mnt/nfs"
     ));
     while job.status().is_none() && !bed.rig.dir().join("ready").exists() {

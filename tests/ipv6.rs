@@ -67,8 +67,8 @@ fn waiting_locks_v3() {
             "$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held-{n} until:$RIG/waits-{n} append:one"
         ));
         let waiter = other.start(&format!(
-            "while [ ! -e $RIG/held-{n} ]; do sleep 0.05; done
-             (while [ ! -e $RIG/tried-{n} ]; do sleep 0.05; done; sleep 1; : >$RIG/waits-{n}) &
+            "await $RIG/held-{n}
+             (await $RIG/tried-{n}; sleep 1; : >$RIG/waits-{n}) &
              $RIG/guest locks /mnt/nfs/f '!r:0:1' mark:$RIG/tried-{n} W:5:10 append:two; wait"
         ));
         holder.ok(60);

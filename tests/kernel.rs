@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tests::image::{Fs, Image};
@@ -16,9 +16,6 @@ use tests::server::{self, Config, Kind, Server};
 use tests::uml::{Boot, Guest};
 use tests::version::Version;
 
-/// A guest is busy all the time: one of these tests at once.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// One server, one guest, not mounted yet. Fields drop in this order.
 pub struct Bed {
     pub guest: Arc<Guest>,
@@ -27,7 +24,6 @@ pub struct Bed {
     pub version: Version,
     test: String,
     start: Instant,
-    _turn: MutexGuard<'static, ()>,
 }
 
 /// Everything a test needs, or None after saying what is missing.
@@ -35,7 +31,6 @@ pub fn bed(test: &str, version: Version, config: &Config) -> Option<Bed> {
     if !need::have(test, &[GUEST, config.kind.needs()]) {
         return None;
     }
-    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let start = Instant::now();
     let rig = Rig::new();
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
@@ -48,7 +43,6 @@ pub fn bed(test: &str, version: Version, config: &Config) -> Option<Bed> {
         version,
         test: test.to_owned(),
         start,
-        _turn: turn,
     })
 }
 
@@ -189,7 +183,6 @@ fn server_on_linux_6_1() {
     if !need::have("kernel::server_on_linux_6_1", &[GUEST]) {
         return;
     }
-    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let rig = Rig::new();
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
     rig.place(server::ringnfs());
@@ -459,10 +452,13 @@ fn two_clients(test: &str, version: Version) {
     // The open file of one client that the other removes: the reader gets its data or ESTALE, never another file's.
     a.ok(10, "echo first >/mnt/nfs/file");
     let reader = a.start(
-        "exec 5</mnt/nfs/file; : >$RIG/opened; while [ ! -e $RIG/removed ]; do sleep 0.05; done
+        "exec 5</mnt/nfs/file; : >$RIG/opened; await $RIG/removed
         echo 3 >/proc/sys/vm/drop_caches; cat <&5 2>&1 || true",
     );
-    b.ok(30, "while [ ! -e $RIG/opened ]; do sleep 0.05; done; rm /mnt/nfs/file; echo second >/mnt/nfs/file; : >$RIG/removed");
+    b.ok(
+        30,
+        "await $RIG/opened; rm /mnt/nfs/file; echo second >/mnt/nfs/file; : >$RIG/removed",
+    );
     let read = reader.ok(60);
     assert!(
         read.trim() == "first" || read.contains("Stale file handle"),

@@ -149,7 +149,7 @@ fn each_conflict(one: &Guest, other: &Guest) {
             "$RIG/guest locks {file} {held} mark:{marked} until:{done}"
         ));
         let script = format!(
-            "while [ ! -e {marked} ]; do sleep 0.05; done
+            "await {marked}
              $RIG/guest locks {file} {seen}; : >{done}"
         );
         let out = other.run(60, &script);
@@ -185,15 +185,15 @@ fn waiting(test: &str, version: Version) {
             );
             let holder = bed.guest.start(&format!(
                 "$RIG/guest locks {file} {now} mark:{held} until:{held}.go {way} & pid=$!
-                 while [ ! -e {held}.go ]; do sleep 0.05; done
+                 await {held}.go
                  sleep 1; [ {n} != 3 ] || kill -9 $pid
-                 while [ ! -e {held}.over ]; do sleep 0.05; done
+                 await {held}.over
                  kill -9 $pid 2>/dev/null || true"
             ));
             let out = other.run(
                 100,
                 &format!(
-                    "while [ ! -e {held} ]; do sleep 0.05; done
+                    "await {held}
                      $RIG/guest locks {file} '!{now}' mark:{held}.go {wait} append:two
                      : >{held}.over; cat {file}"
                 ),
@@ -279,9 +279,9 @@ fn host_conflicts(test: &str, version: Version) {
         let holder = bed.guest.start(&format!(
             "$RIG/guest locks /mnt/nfs/{file} {held} mark:{marked} until:{done}"
         ));
-        let script = "while [ ! -e $RIG/held ]; do sleep 0.05; done";
         on_host(&format!(
-            "{script}; $RIG/guest locks {file} {seen}; : >$RIG/done"
+            "while [ ! -e $RIG/held ]; do sleep 0.05; done
+             $RIG/guest locks {file} {seen}; : >$RIG/done"
         ));
         holder.ok(60);
         bed.guest.ok(60, "rm -f $RIG/held $RIG/done");
@@ -291,7 +291,7 @@ fn host_conflicts(test: &str, version: Version) {
         ));
         let out = bed.guest.run(
             60,
-            &format!("{script}; $RIG/guest locks /mnt/nfs/{other} {seen}; : >$RIG/done"),
+            &format!("await {marked}; $RIG/guest locks /mnt/nfs/{other} {seen}; : >$RIG/done"),
         );
         assert!(
             out.status == 0,
@@ -381,12 +381,12 @@ fn delegation_sanity(test: &str, version: Version) {
         // A has it open and keeps it open; B's write must not wait for A's close.
         let reader = a.start(&format!(
             "cd /mnt/nfs/d; exec 5<f5; for n in $(seq 20); do cat f5 >/dev/null; done; : >$RIG/open-{round}
-             while [ ! -e $RIG/written-{round} ]; do sleep 0.05; done; cat f5; exec 5<&-"
+             await $RIG/written-{round}; cat f5; exec 5<&-"
         ));
         b.ok(
             60,
             &format!(
-                "while [ ! -e $RIG/open-{round} ]; do sleep 0.05; done
+                "await $RIG/open-{round}
                  echo round-{round} >/mnt/nfs/d/f5; : >$RIG/written-{round}"
             ),
         );
@@ -396,12 +396,12 @@ fn delegation_sanity(test: &str, version: Version) {
     // and B's own open in between must come back.
     let writer = a.start(
         "cd /mnt/nfs/d; exec 5>f6; for n in $(seq 100); do echo line-$n >&5; done; : >$RIG/writing
-         while [ ! -e $RIG/looked ]; do sleep 0.05; done; echo last >&5; exec 5>&-; : >$RIG/closed",
+         await $RIG/looked; echo last >&5; exec 5>&-; : >$RIG/closed",
     );
     b.ok(
         60,
-        "while [ ! -e $RIG/writing ]; do sleep 0.05; done; cat /mnt/nfs/d/f6 >/dev/null; : >$RIG/looked
-         while [ ! -e $RIG/closed ]; do sleep 0.05; done
+        "await $RIG/writing; cat /mnt/nfs/d/f6 >/dev/null; : >$RIG/looked
+         await $RIG/closed
          [ $(wc -l </mnt/nfs/d/f6) = 101 ]; tail -1 /mnt/nfs/d/f6 | grep -qx last",
     );
     writer.ok(60);
@@ -418,7 +418,7 @@ fn dead_client(test: &str, version: Version) {
     let holder = other.start("$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/never");
     bed.guest.ok(
         60,
-        "while [ ! -e $RIG/held ]; do sleep 0.05; done; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:10:5",
+        "await $RIG/held; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:10:5",
     );
     assert_eq!(holder.status(), None);
     other.kill();
@@ -440,7 +440,7 @@ fn client_reboot_v3() {
         return;
     };
     let holder = other.start("$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/never");
-    let held = "while [ ! -e $RIG/held ]; do sleep 0.05; done";
+    let held = "await $RIG/held";
     bed.guest.ok(
         60,
         &format!("{held}; $RIG/guest locks /mnt/nfs/f '!w:0:10' w:20:5"),
@@ -482,7 +482,10 @@ fn restart(test: &str, version: Version) {
     // Shared state of the other client must survive too.
     let reader =
         other.start("$RIG/guest locks /mnt/nfs/f r:20:10 mark:$RIG/reads until:$RIG/end w:40:1");
-    other.ok(60, "while [ ! -e $RIG/held -o ! -e $RIG/reads ]; do sleep 0.05; done; $RIG/guest locks /mnt/nfs/f '!w:0:10'");
+    other.ok(
+        60,
+        "await $RIG/held $RIG/reads; $RIG/guest locks /mnt/nfs/f '!w:0:10'",
+    );
     // Stable storage may remember a client a moment later than it answered.
     std::thread::sleep(Duration::from_millis(500));
     bed.server.kill9();
@@ -490,8 +493,8 @@ fn restart(test: &str, version: Version) {
     let out = other.ok(
         240,
         "$RIG/guest locks /mnt/nfs/f '!w:0:10' '!w:20:1' w:10:10 g:w:5:1=w:0:10; : >$RIG/back
-         while [ ! -e $RIG/wrote ]; do sleep 0.05; done
-         $RIG/guest locks /mnt/nfs/f '!r:0:1'; : >$RIG/seen; while [ ! -e $RIG/gone ]; do sleep 0.05; done
+         await $RIG/wrote
+         $RIG/guest locks /mnt/nfs/f '!r:0:1'; : >$RIG/seen; await $RIG/gone
          $RIG/guest locks /mnt/nfs/f w:0:10 '!w:20:1'; cat /mnt/nfs/f; : >$RIG/end",
     );
     assert!(out.ends_with("before\nafter\n"), "{out}");

@@ -124,8 +124,8 @@ fn beside_a_status_monitor() {
         &format!(
             "mkdir -p /mnt/nfs; mount -t nfs -o vers=3,proto=tcp {host}:{export} /mnt/nfs
              $RIG/guest locks /mnt/nfs/f w:0:10 mark:/tmp/held until:/tmp/go append:one &
-             while [ ! -e /tmp/held ]; do sleep 0.05; done
-             (while [ ! -e /tmp/tried ]; do sleep 0.05; done; sleep 1; : >/tmp/go) &
+             await /tmp/held
+             (await /tmp/tried; sleep 1; : >/tmp/go) &
              $RIG/guest locks /mnt/nfs/f '!w:0:10' mark:/tmp/tried W:0:10 append:two
              wait; cat /mnt/nfs/f; umount /mnt/nfs"
         ),

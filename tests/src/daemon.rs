@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -538,11 +538,11 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("RINGNFS_BIN") {
         Some(path) => fs::canonicalize(path).expect("RINGNFS_BIN"),
-        None => build(&[], &target_dir()),
+        None => build(&[], "ringnfs"),
     })
 }
 
-/// The server with fault injection: `RINGNFS_FAULTY_BIN`, or built on first use in a target directory of its own.
+/// The server with fault injection: `RINGNFS_FAULTY_BIN`, or built on first use.
 ///
 /// # Panics
 /// If the build fails.
@@ -550,14 +550,14 @@ pub fn faulty_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("RINGNFS_FAULTY_BIN") {
         Some(path) => fs::canonicalize(path).expect("RINGNFS_FAULTY_BIN"),
-        None => build(
-            &["--features", "fault-injection"],
-            &target_dir().join("faults"),
-        ),
+        None => build(&["--features", "fault-injection"], "ringnfs-faulty"),
     })
 }
 
-fn build(features: &[&str], target: &Path) -> PathBuf {
+/// Builds the server with these arguments and keeps it at `target/tmp/NAME`: cargo has one place for every kind.
+fn build(features: &[&str], name: &str) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let mut command = Command::new(cargo);
@@ -569,11 +569,17 @@ fn build(features: &[&str], target: &Path) -> PathBuf {
         "--manifest-path",
         manifest,
     ]);
-    command.args(features).arg("--target-dir").arg(target);
+    let target = target_dir();
+    command.args(features).arg("--target-dir").arg(&target);
     assert!(
         command.status().expect("cargo").success(),
         "the server does not build"
     );
-    let binary = target.join("debug/ringnfs");
-    binary.canonicalize().expect("target/debug/ringnfs")
+    let binary = target.join("tmp").join(name);
+    let draft = binary.with_extension(std::process::id().to_string());
+    fs::create_dir_all(target.join("tmp"))
+        .and_then(|()| fs::copy(target.join("debug/ringnfs"), &draft))
+        .and_then(|_| fs::rename(&draft, &binary))
+        .expect("the server's binary");
+    binary.canonicalize().expect("the server's binary")
 }

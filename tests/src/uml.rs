@@ -109,7 +109,8 @@ impl Guest {
         guest
     }
 
-    /// Starts a shell script (bash, `set -e`). It may use `$RIG`, the directory shared with the host.
+    /// Starts a shell script (bash, `set -e`). It may use `$RIG`, the directory shared with the host, and `await FILE...`,
+    /// which waits until the files exist.
     pub fn start(&self, script: &str) -> Job<'_> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let stem = n.to_string();
