@@ -12,5 +12,5 @@ mod programs;
 mod records;
 #[path = "rpc/replay.rs"]
 mod replay;
-#[path = "rpc/workers.rs"]
-pub(crate) mod workers;
+
+pub(crate) use tests::workers;

@@ -4,13 +4,6 @@
 //! The workers run in this process, which has fault injection: an operation or call is done, and held back until after the
 //! workers' end. Needs `--features fault-injection`.
 
-#[allow(
-    dead_code,
-    reason = "shared with the tests of RPC, which need more of it"
-)]
-#[path = "rpc/workers.rs"]
-mod workers;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,9 +28,9 @@ use tests::client::nfsacl::{from_text, nfsacl3, setacl_args};
 use tests::client::session::Session;
 use tests::client::{Client, Fh, Login, encode};
 use tests::daemon::{Setup, policies};
+use tests::workers::{LONG, Workers};
 use vfs::uring::Left;
 use vfs::uring::fault::{self, ANY, Fault, Rule};
-use workers::{LONG, Workers};
 
 const ACCESS: &str = "u::rwx,u:1001:rwx,g::r-x,m::rwx,o::---";
 const DEFAULT: &str = "u::rwx,u:1002:r-x,g::---,m::r-x,o::---";

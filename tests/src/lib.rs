@@ -17,3 +17,4 @@ pub mod odd;
 pub mod server;
 pub mod uml;
 pub mod version;
+pub mod workers;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
+use crate::daemon::fresh_dir;
 use nfsd::config::{Config, ExportSource, IoPolicy, Listener};
 use nfsd::conn::{self, BackConn, OutConn};
 use nfsd::export::names::{Names, SystemResolver};
@@ -17,8 +19,6 @@ use nfsd::rpc::auth::Credential;
 use nfsd::rpc::calls::{CallError, Procedure};
 use nfsd::server::{Parts, Shared};
 use nfsd::worker;
-use tests::client::Client;
-use tests::daemon::fresh_dir;
 use vfs::Errno;
 use vfs::exec::Remote;
 use vfs::uring::{self, RingConfig};
@@ -112,7 +112,6 @@ impl Workers {
         workers
     }
 
-    #[allow(dead_code, reason = "the tests of RPC need no files")]
     /// Exports a directory of its own, root not squashed.
     pub fn export(&self) -> PathBuf {
         let path = self.dir.path().join("export");
