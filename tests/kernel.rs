@@ -19,6 +19,11 @@ use tests::version::Version;
 /// A guest is busy all the time: one of these tests at once.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits for its turn, for a test that starts its guests itself.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 /// One server, one guest, not mounted yet. Fields drop in this order.
 pub struct Bed {
     pub guest: Arc<Guest>,
@@ -35,7 +40,7 @@ pub fn bed(test: &str, version: Version, config: &Config) -> Option<Bed> {
     if !need::have(test, &[GUEST, config.kind.needs()]) {
         return None;
     }
-    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let turn = turn();
     let start = Instant::now();
     let rig = Rig::new();
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
@@ -189,7 +194,7 @@ fn server_on_linux_6_1() {
     if !need::have("kernel::server_on_linux_6_1", &[GUEST]) {
         return;
     }
-    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let _turn = turn();
     let rig = Rig::new();
     rig.place(&PathBuf::from(env!("CARGO_BIN_EXE_guest")));
     rig.place(server::ringnfs());
