@@ -47,6 +47,8 @@ mod nfsacl;
 mod nlm;
 /// The public suites pjdfstest and fsx through the kernel client.
 mod pjdfstest;
+/// Disk quotas on ext4, the server in one guest and the client in another.
+mod quotas;
 /// Real programs on the mount: tar, git, rsync, sqlite, cargo.
 mod real_work;
 /// Stuck clients, stopped disks, signals, faults below the VFS, with the raw client.

@@ -39,4 +39,6 @@ macro_rules! features {
 features! {
     msg_ring: MsgRingData, "5.18", "workers wake each other by eventfd";
     ftruncate: Ftruncate, "6.9", "ftruncate(2) on the blocking pool";
+    // 6.13 already lets go of each registered file by itself, but this is the first one that can be asked.
+    lone_files: ReadvFixed, "6.15", "sockets are not registered files";
 }

@@ -22,6 +22,8 @@ mod relief;
 
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+#[cfg(feature = "send-bench")]
+pub mod send_bench;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
