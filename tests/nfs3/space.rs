@@ -157,7 +157,10 @@ fn quotas() {
         let dir = fresh_dir();
         let at = dir.path().join("export");
         let Some(disk) = LoopFs::try_new(&at, Fs::Ext4, 32, &mkfs, "noatime,usrquota") else {
-            need::not_run("quotas", "a kernel with quotas on ext4 (CONFIG_QFMT_V2; quotas:: has them in a guest)");
+            need::not_run(
+                "quotas",
+                "a kernel with quotas on ext4 (CONFIG_QFMT_V2; quotas:: has them in a guest)",
+            );
             return;
         };
         let server = Setup::default().policy(&policy).start_in(dir);
