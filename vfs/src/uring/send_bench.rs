@@ -4,7 +4,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
-use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -95,12 +94,17 @@ fn entry(way: Way, socket: types::Fd, index: usize, reply: &Reply) -> squeue::En
     entry.user_data(index as u64)
 }
 
-/// Sends replies with `payload` bytes (at most 16 MiB) one after the other for `time`, as a connection of the server does,
+/// Sends replies with `payload` bytes (at most 16 MiB) one after the other while `more` says so, as a connection of the server does,
 /// and waits until the kernel has let go of all.
 ///
 /// # Errors
 /// Of the ring and of the socket, and `WriteZero` for a send that came back short.
-pub fn send_for(socket: impl AsFd, way: Way, payload: usize, time: Duration) -> io::Result<Sent> {
+pub fn send_for(
+    socket: impl AsFd,
+    way: Way,
+    payload: usize,
+    more: impl Fn() -> bool,
+) -> io::Result<Sent> {
     let mut ring: IoUring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -116,9 +120,9 @@ pub fn send_for(socket: impl AsFd, way: Way, payload: usize, time: Duration) -> 
         unsafe { ring.submitter().register_buffers(&whole)? };
     }
     let socket = types::Fd(socket.as_fd().as_raw_fd());
-    let (mut sent, end) = (Sent::default(), Instant::now() + time);
+    let mut sent = Sent::default();
     for index in (0..BUFFERS).cycle() {
-        if Instant::now() >= end {
+        if !more() {
             break;
         }
         while replies[index].busy {

@@ -57,7 +57,7 @@ fn send(addr: &str, way: Way, kib: usize, time: Duration) -> io::Result<()> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     let (start, before) = (Instant::now(), client_ns());
-    let sent = send_for(&stream, way, kib << 10, time)?;
+    let sent = send_for(&stream, way, kib << 10, || start.elapsed() < time)?;
     stream.shutdown(Shutdown::Write)?;
     let mut words = [0; 16];
     stream.read_exact(&mut words)?;
