@@ -23,7 +23,9 @@ use tests::fusefs::{FUSE, FuseFs};
 use tests::need;
 
 use super::callbacks::{file, lock_all, session, unlock_all};
-use super::host_locks::{Local, Sort, denied, free_all, lockt, plain, three, wait_for};
+use super::host_locks::{
+    Local, Sort, denied, free_all, lockt, plain, shared_ones_go_together, three, wait_for,
+};
 use super::recovery::Host;
 use super::state::close;
 
@@ -125,12 +127,7 @@ fn a_lock_below_is_in_the_way_of_clients() {
         let holder = Some((0, 5, 10));
         assert_eq!(b.test(&three, 1, (0, 0)), Err((NlmStat::Denied, holder)));
         assert_eq!(b.lock(&three, 1, (0, 5)), NlmStat::Granted);
-        assert!(below.set(sort, libc::F_RDLCK, (5, 10)));
-        let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
-        assert_eq!(b.lock_with(&three, 1, (0, 0), shared), NlmStat::Granted);
-        assert!(!below.set(sort, libc::F_WRLCK, (5, 10)));
-        assert_eq!(b.unlock(&three, 1, (0, 0)), NlmStat::Granted);
-        assert!(below.set(sort, libc::F_UNLCK, (0, 0)));
+        shared_ones_go_together(&mut b, &three, &below, sort);
     }
     assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);
     assert!(!below.lock((100, 1)));

@@ -142,6 +142,17 @@ pub(super) fn free_all(host: &mut nlm::Host, name: &str) {
     host.call(NlmProc::FreeAll, &args).results::<()>();
 }
 
+/// A process makes its lock a shared one, a client gets another beside it; both are unlocked.
+#[track_caller]
+pub(super) fn shared_ones_go_together(client: &mut nlm::Host, fh: &Fh, local: &Local, sort: Sort) {
+    assert!(local.set(sort, libc::F_RDLCK, (5, 10)));
+    let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
+    assert_eq!(client.lock_with(fh, 1, (0, 0), shared), NlmStat::Granted);
+    assert!(!local.set(sort, libc::F_WRLCK, (5, 10)));
+    assert_eq!(client.unlock(fh, 1, (0, 0)), NlmStat::Granted);
+    assert!(local.set(sort, libc::F_UNLCK, (0, 0)));
+}
+
 /// NLM's host and the file as it knows it.
 pub(super) fn three(server: &TestServer, name: &str) -> (nlm::Host, Fh) {
     let mut host = nlm::Host::new(server.addr(), name);
@@ -190,13 +201,7 @@ fn a_lock_of_the_host_is_in_the_way_of_clients() {
                 }
             );
             assert_eq!(list.contains(&line), !slow, "{list}");
-            // Shared ones go together.
-            assert!(local.set(sort, libc::F_RDLCK, (5, 10)));
-            let shared = |args: &mut LockArgs<'_>| args.exclusive = false;
-            assert_eq!(b.lock_with(&three, 1, (0, 0), shared), NlmStat::Granted);
-            assert!(!local.set(sort, libc::F_WRLCK, (5, 10)));
-            assert_eq!(b.unlock(&three, 1, (0, 0)), NlmStat::Granted);
-            assert!(local.set(sort, libc::F_UNLCK, (0, 0)));
+            shared_ones_go_together(&mut b, &three, &local, sort);
         }
         assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -14,6 +15,11 @@ use crate::errno::{Errno, Result};
 use crate::sys::{self, KernelHandle};
 use crate::uring::file_ops::statx_now;
 use crate::uring::fixed::OpenFd;
+
+/// `open_by_handle_at(2)` of a removed file says `ENOMEM`, as it does without memory, while the same inode number is
+/// being given to a new file (seen on ext4, Linux 6.18; `ESTALE` follows): how often it is asked again, and the pause.
+const REUSED_TRIES: u32 = 20;
+const REUSED_PAUSE: Duration = Duration::from_millis(1);
 
 /// One mounted file system, by an identity that survives remount and reboot.
 pub struct Mount {
@@ -222,8 +228,18 @@ impl Mount {
         parent.or(own).ok_or(Errno::ENOENT)
     }
 
+    /// What a handle leads to, without looking into it. May wait: for the pool.
     pub(crate) fn open_path(&self, handle: &KernelHandle) -> Result<OwnedFd> {
-        let opened = sys::open_by_handle(self.fd.as_fd(), handle, libc::O_PATH | libc::O_NOFOLLOW);
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let open = || sys::open_by_handle(self.fd.as_fd(), handle, flags);
+        let mut opened = open();
+        for _ in 0..REUSED_TRIES {
+            if opened.as_ref().err() != Some(&Errno::ENOMEM) {
+                break;
+            }
+            std::thread::sleep(REUSED_PAUSE);
+            opened = open();
+        }
         opened.map_err(|e| match e {
             // What the kernel says of a handle it cannot make sense of, or of a removed file.
             Errno::EINVAL | Errno::ENOENT => Errno::ESTALE,

@@ -231,16 +231,15 @@ fn workers_share_a_tree() {
             assert!(outcomes["ok"] > 100);
         }
         let path = dir.path().to_owned();
-        let end = (vfs.clone(), mount.clone());
         scratch::run(&config(IoPolicy::Ring), async move {
-            let (vfs, mount) = end;
             let root = vfs.root(&mount).await.expect("root");
             agree(&vfs, &root, &path).await;
             assert!(vfs.table.files().iter().all(|f| !f.dirty()));
             drop(root);
             assert!(soon(|| vfs.table.files().iter().all(|f| Arc::strong_count(f) <= 2)).await);
+            // What it keeps open goes with it.
+            drop((vfs, mount));
         });
-        drop((vfs, mount));
         let after =
             scratch::eventually(|| (scratch::descriptors().len() <= before.len()).then_some(()));
         assert!(after.is_some(), "{:?}", scratch::descriptors());
