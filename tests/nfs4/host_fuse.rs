@@ -24,7 +24,7 @@ use tests::need;
 
 use super::callbacks::{file, lock_all, session, unlock_all};
 use super::host_locks::{
-    Local, Sort, denied, free_all, lockt, plain, shared_ones_go_together, three, wait_for,
+    Local, Sort, free_all, plain, refused, shared_ones_go_together, three, wait_for,
 };
 use super::recovery::Host;
 use super::state::close;
@@ -117,16 +117,8 @@ fn a_lock_below_is_in_the_way_of_clients() {
     for sort in [Sort::Process, Sort::OpenFile] {
         assert!(below.set(sort, libc::F_WRLCK, (5, 10)));
         // The kernel names no process of a FUSE file system's.
-        let held = (5, 10, "host".to_owned());
-        let mut done = lock_all(&mut a, &fh, &opened);
-        done.ok(Op4::Putfh);
-        assert_eq!(denied(&mut done, Op4::Lock), held);
-        assert_eq!(denied(&mut lockt(&mut a, &fh, (14, 1)), Op4::Lockt), held);
-        assert_eq!(lockt(&mut a, &fh, (15, 1)).status, S::Ok);
-        assert_eq!(b.lock(&three, 1, (0, 6)), NlmStat::Denied);
-        let holder = Some((0, 5, 10));
-        assert_eq!(b.test(&three, 1, (0, 0)), Err((NlmStat::Denied, holder)));
-        assert_eq!(b.lock(&three, 1, (0, 5)), NlmStat::Granted);
+        let unnamed = ("host".to_owned(), 0);
+        refused((&mut a, &fh, &opened), (&mut b, &three), unnamed);
         shared_ones_go_together(&mut b, &three, &below, sort);
     }
     assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);

@@ -142,6 +142,27 @@ pub(super) fn free_all(host: &mut nlm::Host, name: &str) {
     host.call(NlmProc::FreeAll, &args).results::<()>();
 }
 
+/// A process has bytes 5 to 14, which clients of both versions are told; the bytes beside them are free.
+#[track_caller]
+pub(super) fn refused(
+    (session, fh, opened): (&mut Session, &Fh, &Stateid4),
+    (host, three): (&mut nlm::Host, &Fh),
+    (name, pid): (String, i32),
+) {
+    let held = (5, 10, name);
+    let mut done = lock_all(session, fh, opened);
+    done.ok(Op4::Putfh);
+    assert_eq!(denied(&mut done, Op4::Lock), held);
+    let mut inside = lockt(session, fh, (14, 1));
+    assert_eq!(denied(&mut inside, Op4::Lockt), held);
+    assert_eq!(lockt(session, fh, (15, 1)).status, S::Ok);
+    assert_eq!(host.lock(three, 1, (0, 6)), NlmStat::Denied);
+    let holder = Some((pid, 5, 10));
+    let tested = host.test(three, 1, (0, 0));
+    assert_eq!(tested, Err((NlmStat::Denied, holder)));
+    assert_eq!(host.lock(three, 1, (0, 5)), NlmStat::Granted);
+}
+
 /// A process makes its lock a shared one, a client gets another beside it; both are unlocked.
 #[track_caller]
 pub(super) fn shared_ones_go_together(client: &mut nlm::Host, fh: &Fh, local: &Local, sort: Sort) {
@@ -181,16 +202,7 @@ fn a_lock_of_the_host_is_in_the_way_of_clients() {
                 0 => "host".to_owned(),
                 pid => format!("host {pid}"),
             };
-            let held = (5, 10, name);
-            let mut done = lock_all(&mut a, &fh, &opened);
-            done.ok(Op4::Putfh);
-            assert_eq!(denied(&mut done, Op4::Lock), held);
-            assert_eq!(denied(&mut lockt(&mut a, &fh, (14, 1)), Op4::Lockt), held);
-            assert_eq!(lockt(&mut a, &fh, (15, 1)).status, S::Ok);
-            assert_eq!(b.lock(&three, 1, (0, 6)), NlmStat::Denied);
-            let holder = Some((pid as i32, 5, 10));
-            assert_eq!(b.test(&three, 1, (0, 0)), Err((NlmStat::Denied, holder)));
-            assert_eq!(b.lock(&three, 1, (0, 5)), NlmStat::Granted);
+            refused((&mut a, &fh, &opened), (&mut b, &three), (name, pid as i32));
             let list = server.control("locks").expect("a list");
             let line = format!(
                 "lock write 5 to 14, host  \"\" owner \"{}\"",
