@@ -2,7 +2,7 @@
 //! worst moment, and every operation of the kernel failing.
 
 #[path = "robust/disks.rs"]
-mod disks;
+pub(crate) mod disks;
 #[path = "robust/faults.rs"]
 mod faults;
 #[path = "robust/readers.rs"]

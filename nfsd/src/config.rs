@@ -46,6 +46,15 @@ impl IoPolicy {
     }
 }
 
+impl From<IoPolicy> for vfs::uring::IoPolicy {
+    fn from(policy: IoPolicy) -> Self {
+        match policy {
+            IoPolicy::Ring => vfs::uring::IoPolicy::Ring,
+            IoPolicy::Adaptive => vfs::uring::IoPolicy::Adaptive,
+        }
+    }
+}
+
 /// How NFSv4 writes the owners of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idmapping {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use vfs::exec::{self, Remote};
 use vfs::sys::{self, Signal};
-use vfs::uring::{Counters, IoPolicy, RingConfig, blocking};
+use vfs::uring::{Counters, RingConfig, blocking};
 use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
 use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_commands};
@@ -319,10 +319,7 @@ fn serve(
         .map(|index| {
             let ring = RingConfig {
                 pool_bytes: (config.limits.buffers_bytes as usize / threads).max(16 << 20),
-                policy: match config.io_policy {
-                    config::IoPolicy::Ring => IoPolicy::Ring,
-                    config::IoPolicy::Adaptive => IoPolicy::Adaptive,
-                },
+                policy: config.io_policy.into(),
                 threads: pool.clone(),
                 ..RingConfig::default()
             };

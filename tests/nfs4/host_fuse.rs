@@ -28,6 +28,7 @@ use super::host_locks::{
 };
 use super::recovery::Host;
 use super::state::close;
+use crate::robust::disks::works;
 
 /// A server whose `export` is a FUSE file system and whose `plain` is none. They end in this order.
 struct Bed {
@@ -55,22 +56,6 @@ impl Bed {
 
 fn policy() -> String {
     policies().pop().expect("a policy")
-}
-
-/// Creates, writes, reads, lists, renames and removes.
-#[track_caller]
-fn works(client: &mut Client, root: &[u8], n: usize) {
-    let name = format!("n{n}");
-    let made = client.new_file(root, name.as_bytes(), 0o644);
-    let wrote = client.write(&made, 0, &[n as u8; 5000], StableHow::FileSync);
-    wrote.expect("WRITE");
-    let read = client.read(&made, 0, 5000).expect("READ");
-    assert_eq!(read.data, vec![n as u8; 5000]);
-    assert_eq!(client.fh_of(root, name.as_bytes()), made);
-    assert_eq!(client.attr(&made).size, 5000);
-    let listed = client.list_plus(root, (4096, 32_768));
-    assert!(listed.iter().any(|entry| entry.name == name.as_bytes()));
-    client.remove(root, name.as_bytes()).expect("REMOVE");
 }
 
 #[test]

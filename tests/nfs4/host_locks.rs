@@ -34,6 +34,17 @@ pub(super) enum Sort {
 /// A file as a process of the host has it open.
 pub(super) struct Local(File);
 
+/// What fcntl(2) is asked for.
+fn request(kind: i32, (start, len): (i64, i64)) -> libc::flock {
+    libc::flock {
+        l_type: kind as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    }
+}
+
 impl Local {
     pub(super) fn open(path: &Path) -> Local {
         let mut options = OpenOptions::new();
@@ -43,13 +54,7 @@ impl Local {
 
     /// True if it could be had at once; `kind` is `F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
     pub(super) fn set(&self, sort: Sort, kind: i32, (start, len): (i64, i64)) -> bool {
-        let request = libc::flock {
-            l_type: kind as i16,
-            l_whence: libc::SEEK_SET as i16,
-            l_start: start,
-            l_len: len,
-            l_pid: 0,
-        };
+        let request = request(kind, (start, len));
         let how = match sort {
             Sort::Process => FcntlArg::F_SETLK(&request),
             Sort::OpenFile => FcntlArg::F_OFD_SETLK(&request),
@@ -66,14 +71,8 @@ impl Local {
     }
 
     /// Locks it, and waits for that.
-    pub(super) fn lock_at_last(&self, (start, len): (i64, i64)) {
-        let request = libc::flock {
-            l_type: libc::F_WRLCK as i16,
-            l_whence: libc::SEEK_SET as i16,
-            l_start: start,
-            l_len: len,
-            l_pid: 0,
-        };
+    pub(super) fn lock_at_last(&self, range: (i64, i64)) {
+        let request = request(libc::F_WRLCK, range);
         fcntl(&self.0, FcntlArg::F_OFD_SETLKW(&request)).expect("F_OFD_SETLKW");
     }
 
@@ -84,13 +83,7 @@ impl Local {
     /// What each of the first bytes is locked like by others: `-`, `r` or `w`.
     pub(super) fn seen(&self, bytes: i64) -> String {
         let of_byte = |at| {
-            let mut asked = libc::flock {
-                l_type: libc::F_WRLCK as i16,
-                l_whence: libc::SEEK_SET as i16,
-                l_start: at,
-                l_len: 1,
-                l_pid: 0,
-            };
+            let mut asked = request(libc::F_WRLCK, (at, 1));
             fcntl(&self.0, FcntlArg::F_OFD_GETLK(&mut asked)).expect("F_OFD_GETLK");
             match i32::from(asked.l_type) {
                 libc::F_RDLCK => 'r',

@@ -54,15 +54,19 @@ fn bed(policy: &str, mib: u64, config: &str) -> Bed {
     }
 }
 
-/// Creates, writes and reads on the export that works.
-fn works(client: &mut Client, root: &[u8], n: usize) {
+/// Creates, writes, reads, looks up, lists and removes, on an export that works.
+#[track_caller]
+pub(crate) fn works(client: &mut Client, root: &[u8], n: usize) {
     let name = format!("n{n}");
-    let file = client.new_file(root, name.as_bytes(), 0o644);
-    let wrote = client.write(&file, 0, &[n as u8; 5000], StableHow::FileSync);
+    let made = client.new_file(root, name.as_bytes(), 0o644);
+    let wrote = client.write(&made, 0, &[n as u8; 5000], StableHow::FileSync);
     wrote.expect("WRITE");
-    let read = client.read(&file, 0, 5000).expect("READ");
-    assert!(read.data.iter().all(|b| *b == n as u8));
-    client.list_plus(root, (4096, 32_768));
+    let read = client.read(&made, 0, 5000).expect("READ");
+    assert_eq!(read.data, vec![n as u8; 5000]);
+    assert_eq!(client.fh_of(root, name.as_bytes()), made);
+    assert_eq!(client.attr(&made).size, 5000);
+    let listed = client.list_plus(root, (4096, 32_768));
+    assert!(listed.iter().any(|entry| entry.name == name.as_bytes()));
     client.remove(root, name.as_bytes()).expect("REMOVE");
 }
 

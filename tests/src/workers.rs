@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::daemon::fresh_dir;
-use nfsd::config::{Config, ExportSource, IoPolicy, Listener};
+use nfsd::config::{Config, ExportSource, Listener};
 use nfsd::conn::{self, BackConn, OutConn};
 use nfsd::export::names::{Names, SystemResolver};
 use nfsd::fh::HandleKey;
@@ -21,7 +21,7 @@ use nfsd::server::{Parts, Shared};
 use nfsd::worker;
 use vfs::Errno;
 use vfs::exec::Remote;
-use vfs::uring::{self, RingConfig};
+use vfs::uring::RingConfig;
 
 /// Long enough for anything that happens at all.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -85,10 +85,7 @@ impl Workers {
         let start = |index: usize| {
             let ring = RingConfig {
                 pool_bytes: 16 << 20,
-                policy: match server.config.io_policy {
-                    IoPolicy::Ring => uring::IoPolicy::Ring,
-                    IoPolicy::Adaptive => uring::IoPolicy::Adaptive,
-                },
+                policy: server.config.io_policy.into(),
                 ..RingConfig::default()
             };
             let listening = [listening.clone(), Vec::new()][index].clone();
