@@ -12,11 +12,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
 use crate::netns::{Rig, first_child, tail};
 
 const INIT: &str = include_str!("../uml/init");
+
+/// Shows what a guest waits for: blocked tasks, processes, requests sent and answered, TCP connections.
+const STALLED: &str = r"
+set +e
+read -r up _ </proc/uptime
+echo up $up s
+echo w >/proc/sysrq-trigger
+dmesg | sed -n '/Show Blocked/,$p'
+ps -eo pid,ppid,stat,wchan:30,args | grep -v '\['
+grep -A2 'RPC iostats' /proc/self/mountstats
+ss -tion
+";
 
 /// How to boot a guest.
 #[derive(Clone, Debug)]
@@ -138,6 +150,40 @@ impl Guest {
         self.start(script).ok(seconds)
     }
 
+    /// What a guest looks like whose script did not end: what its kernel waits for if it still takes scripts, and if
+    /// not, what this machine knows of the process that is its kernel.
+    fn stall(&self) -> String {
+        if let Some(seen) = self.answers(STALLED) {
+            return format!("(the guest takes scripts)\n{seen}");
+        }
+        let Some(pid) = self.kernel else {
+            return "(the guest is gone)".into();
+        };
+        let first = of_process(pid);
+        thread::sleep(Duration::from_secs(1));
+        let second = of_process(pid);
+        // The timer's signal: a guest whose clock stands still goes on.
+        let rung = Pid::from_raw(pid).is_some_and(|p| kill_process(p, Signal::ALARM).is_ok());
+        let woken = self.answers(STALLED);
+        format!(
+            "(the guest takes no scripts)\n{first}a second later\n{second}after SIGALRM ({rung}): {}",
+            woken.as_deref().unwrap_or("still none")
+        )
+    }
+
+    /// The output of a script that ends within 10 s, if it does.
+    fn answers(&self, script: &str) -> Option<String> {
+        let job = self.start(script);
+        let end = Instant::now() + Duration::from_secs(10);
+        while job.status().is_none() {
+            if Instant::now() > end {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some(job.output())
+    }
+
     /// The last `max` bytes of the guest's console.
     pub fn console(&self, max: usize) -> String {
         tail(&self.run.join("console"), max)
@@ -206,9 +252,10 @@ impl Job<'_> {
                 };
             }
             if Instant::now() > end {
+                let why = self.guest.stall();
                 return Outcome {
                     status: 124,
-                    output: format!("{}\n(no end after {seconds} s)", self.output()),
+                    output: format!("{}\n(no end after {seconds} s)\n{why}", self.output()),
                 };
             }
             thread::sleep(Duration::from_millis(10));
@@ -236,6 +283,21 @@ impl Job<'_> {
     fn file(&self, kind: &str) -> PathBuf {
         self.guest.run.join(format!("{}.{kind}", self.stem))
     }
+}
+
+/// State, signals, timers and current system call of a process, from proc(5).
+fn of_process(pid: i32) -> String {
+    let mut text = String::new();
+    for name in ["stat", "wchan", "syscall", "timers", "status"] {
+        let read = fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let wanted = |l: &&str| name != "status" || l.starts_with("Sig") || l.starts_with("Shd");
+        text.extend(
+            read.lines()
+                .filter(wanted)
+                .map(|l| format!("{name}: {l}\n")),
+        );
+    }
+    text
 }
 
 fn kernel_arguments(rig: &Rig, boot: &Boot, run: &Path, init: &Path, tap: &str) -> Vec<String> {
