@@ -15,6 +15,7 @@ pub mod need;
 pub mod netns;
 pub mod odd;
 pub mod server;
+mod stall;
 pub mod uml;
 pub mod version;
 pub mod workers;

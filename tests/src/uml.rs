@@ -12,23 +12,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::netns::{Rig, first_child, tail};
+use crate::stall;
 
 const INIT: &str = include_str!("../uml/init");
-
-/// Shows what a guest waits for: blocked tasks, processes, requests sent and answered, TCP connections.
-const STALLED: &str = r"
-set +e
-read -r up _ </proc/uptime
-echo up $up s
-echo w >/proc/sysrq-trigger
-dmesg | sed -n '/Show Blocked/,$p'
-ps -eo pid,ppid,stat,wchan:30,args | grep -v '\['
-grep -A2 'RPC iostats' /proc/self/mountstats
-ss -tion
-";
 
 /// How to boot a guest.
 #[derive(Clone, Debug)]
@@ -150,29 +139,8 @@ impl Guest {
         self.start(script).ok(seconds)
     }
 
-    /// What a guest looks like whose script did not end: what its kernel waits for if it still takes scripts, and if
-    /// not, what this machine knows of the process that is its kernel.
-    fn stall(&self) -> String {
-        if let Some(seen) = self.answers(STALLED) {
-            return format!("(the guest takes scripts)\n{seen}");
-        }
-        let Some(pid) = self.kernel else {
-            return "(the guest is gone)".into();
-        };
-        let first = of_process(pid);
-        thread::sleep(Duration::from_secs(1));
-        let second = of_process(pid);
-        // The timer's signal: a guest whose clock stands still goes on.
-        let rung = Pid::from_raw(pid).is_some_and(|p| kill_process(p, Signal::ALARM).is_ok());
-        let woken = self.answers(STALLED);
-        format!(
-            "(the guest takes no scripts)\n{first}a second later\n{second}after SIGALRM ({rung}): {}",
-            woken.as_deref().unwrap_or("still none")
-        )
-    }
-
     /// The output of a script that ends within 10 s, if it does.
-    fn answers(&self, script: &str) -> Option<String> {
+    pub(crate) fn answers(&self, script: &str) -> Option<String> {
         let job = self.start(script);
         let end = Instant::now() + Duration::from_secs(10);
         while job.status().is_none() {
@@ -192,6 +160,16 @@ impl Guest {
     /// The guest's directory on the host (below the rig's, writable by the guest at the same path).
     pub fn dir(&self) -> &Path {
         &self.run
+    }
+
+    /// The process that is its kernel, unless it is gone.
+    pub(crate) fn kernel(&self) -> Option<i32> {
+        self.kernel
+    }
+
+    /// Where it runs.
+    pub(crate) fn rig(&self) -> &Rig {
+        &self.rig
     }
 
     /// SIGKILL to the whole guest: power loss, as far as anybody outside can tell.
@@ -252,7 +230,7 @@ impl Job<'_> {
                 };
             }
             if Instant::now() > end {
-                let why = self.guest.stall();
+                let why = stall::seen(self.guest);
                 return Outcome {
                     status: 124,
                     output: format!("{}\n(no end after {seconds} s)\n{why}", self.output()),
@@ -283,21 +261,6 @@ impl Job<'_> {
     fn file(&self, kind: &str) -> PathBuf {
         self.guest.run.join(format!("{}.{kind}", self.stem))
     }
-}
-
-/// State, signals, timers and current system call of a process, from proc(5).
-fn of_process(pid: i32) -> String {
-    let mut text = String::new();
-    for name in ["stat", "wchan", "syscall", "timers", "status"] {
-        let read = fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let wanted = |l: &&str| name != "status" || l.starts_with("Sig") || l.starts_with("Shd");
-        text.extend(
-            read.lines()
-                .filter(wanted)
-                .map(|l| format!("{name}: {l}\n")),
-        );
-    }
-    text
 }
 
 fn kernel_arguments(rig: &Rig, boot: &Boot, run: &Path, init: &Path, tap: &str) -> Vec<String> {
