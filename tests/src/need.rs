@@ -83,11 +83,25 @@ pub fn not_run(test: &str, why: &str) {
     );
 }
 
+/// Says that this thread's test failed because its guest stood still, while the server had answered everything:
+/// `tests/run` has it run once more.
+pub fn stood_still() {
+    let thread = std::thread::current();
+    let _ = append(
+        "stalled",
+        &format!("{}\n", thread.name().unwrap_or_default()),
+    );
+}
+
 fn note(line: &str) -> std::io::Result<()> {
     // print! and eprintln! are captured by the test harness for tests that pass; the file descriptor is not.
     std::io::stderr().write_all(line.as_bytes())?;
+    append("not-run", line)
+}
+
+fn append(name: &str, line: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(target_dir().join("tmp"))?;
-    let file = target_dir().join("tmp/not-run");
+    let file = target_dir().join("tmp").join(name);
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     file.write_all(line.as_bytes())
 }

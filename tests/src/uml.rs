@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::netns::{Rig, first_child, tail};
-use crate::stall;
+use crate::stall::{self, Watch};
 
 const INIT: &str = include_str!("../uml/init");
 
@@ -46,6 +46,7 @@ pub struct Guest {
     /// nsenter(1), whose only child is the guest's kernel.
     process: Child,
     kernel: Option<i32>,
+    watch: Option<Watch>,
     run: PathBuf,
     tap: String,
     next: AtomicU32,
@@ -95,6 +96,7 @@ impl Guest {
             rig: rig.clone(),
             process,
             kernel,
+            watch: None,
             run,
             tap,
             next: AtomicU32::new(0),
@@ -107,6 +109,7 @@ impl Guest {
             }
             thread::sleep(Duration::from_millis(10));
         }
+        guest.watch = kernel.map(|pid| Watch::new(pid, guest.run.join("beat")));
         guest
     }
 
@@ -174,6 +177,7 @@ impl Guest {
 
     /// SIGKILL to the whole guest: power loss, as far as anybody outside can tell.
     pub fn kill(&mut self) {
+        self.watch = None;
         // It made itself a session, so the group is the kernel's own; its disk threads share the locks on its images,
         // and a second boot must find them free.
         let Some(group) = self.kernel.take().and_then(Pid::from_raw) else {
