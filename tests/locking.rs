@@ -50,7 +50,14 @@ fn one(test: &str, version: Version) -> Option<Bed> {
     one_with(test, version, "", Config::default())
 }
 
-fn one_with(test: &str, version: Version, options: &str, mut config: Config) -> Option<Bed> {
+fn one_with(test: &str, version: Version, options: &str, config: Config) -> Option<Bed> {
+    let bed = unmounted(test, version, config)?;
+    mount(&bed, &bed.guest, version, options);
+    Some(bed)
+}
+
+/// A bed for a guest that will [`mount`] the export.
+pub fn unmounted(test: &str, version: Version, mut config: Config) -> Option<Bed> {
     if version == Version::V3 {
         if !have(test, &[NLM_CLIENT]) {
             return None;
@@ -59,13 +66,11 @@ fn one_with(test: &str, version: Version, options: &str, mut config: Config) -> 
             config.args.push("--portmapper".to_owned());
         }
     }
-    let bed = bed(test, version, &config)?;
-    mount(&bed, &bed.guest, version, options);
-    Some(bed)
+    bed(test, version, &config)
 }
 
 /// Mounts the export at /mnt/nfs with locking.
-fn mount(bed: &Bed, guest: &Guest, version: Version, options: &str) {
+pub fn mount(bed: &Bed, guest: &Guest, version: Version, options: &str) {
     let mut options = options.to_owned();
     if version == Version::V3 {
         guest.ok(60, NLM_START);
@@ -262,12 +267,17 @@ fn host_conflicts(test: &str, version: Version) {
     if Kind::from_env() != Kind::Ringnfs {
         return not_chosen(test, "a server's own way to run something beside it");
     }
-    let Some(bed) = one(test, version) else {
-        return;
-    };
+    if let Some(bed) = one(test, version) {
+        each_conflict_with_the_host(&bed, ".");
+    }
+}
+
+/// Between the guest and the host, where the files are in `dir` of the file system.
+pub fn each_conflict_with_the_host(bed: &Bed, dir: &str) {
     let on_host = |script: &str| {
         let rig = bed.rig.dir().display();
-        bed.server.on_export(&format!("export RIG={rig}; {script}"))
+        bed.server
+            .on_export(&format!("export RIG={rig}; cd {dir}; {script}"))
     };
     let flocks = |words: &str| words.split(' ').any(|word| matches!(word, "x" | "s"));
     for (n, (held, seen)) in CONFLICTS.iter().enumerate() {

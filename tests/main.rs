@@ -27,6 +27,8 @@ mod codec;
 mod crash;
 /// Several exports and file systems below one mount of the real client.
 mod crossing;
+/// A FUSE file system, exported to the real client.
+mod fuse;
 /// Clients that are called back over IPv6.
 mod ipv6;
 /// The real Linux NFS client, in user-mode Linux, against the server.

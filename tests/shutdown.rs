@@ -18,17 +18,22 @@ use nfsd::nfs3::types::NfsFh3;
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::attr::bit;
 use nfsd::nfs4::op::create::Createtype4;
-use nfsd::nfs4::types::{Component4, OwnerName4, StateOwner4, Stateid4};
+use nfsd::nfs4::op::open::args::RESULT_CONFIRM;
+use nfsd::nfs4::op::open_confirm::OpenConfirmArgs;
+use nfsd::nfs4::types::{
+    Bitmap4, ChangeInfo4, Clientid4, Component4, OwnerName4, StateOwner4, Stateid4,
+};
 use nfsd::nfsacl::types::{AclProc3, Getacl3Args, mask};
 use nfsd::server::Shared;
 use rustix::process::Signal;
 use tests::client::nfs3::nfs3;
-use tests::client::nfs4::{Ops, Raw, fattr};
+use tests::client::nfs4::{COMPOUND, Ops, Raw, fattr};
 use tests::client::nfsacl::{from_text, nfsacl3, setacl_args};
 use tests::client::session::Session;
 use tests::client::{Client, Fh, Login, encode};
 use tests::daemon::{Setup, policies};
 use tests::need::soak;
+use tests::version::Version::{self, V3, V4_0, V4_1, V4_2};
 use tests::workers::{LONG, Workers};
 use vfs::uring::Left;
 use vfs::uring::fault::{self, ANY, Fault, Rule};
@@ -50,25 +55,35 @@ enum Request {
     Setacl,
     Access,
     Readdirplus,
-    Getattr4,
-    Setattr4,
-    Open4,
-    Create4,
-    Access4,
-    Readdir4,
+    Getattr,
+    Setattr,
+    Open,
+    OpenConfirm,
+    Create,
+    Readdir,
 }
 
-const ALL: [Request; 10] = [
-    Request::Getacl,
-    Request::Setacl,
-    Request::Access,
-    Request::Readdirplus,
-    Request::Getattr4,
-    Request::Setattr4,
-    Request::Open4,
-    Request::Create4,
-    Request::Access4,
-    Request::Readdir4,
+/// A request, and the version it is made in.
+type Case = (Request, Version);
+
+const ALL: [Case; 17] = [
+    (Request::Getacl, V3),
+    (Request::Setacl, V3),
+    (Request::Access, V3),
+    (Request::Readdirplus, V3),
+    (Request::Getattr, V4_0),
+    (Request::Setattr, V4_0),
+    (Request::Open, V4_0),
+    (Request::OpenConfirm, V4_0),
+    (Request::Create, V4_0),
+    (Request::Access, V4_0),
+    (Request::Readdir, V4_0),
+    (Request::Getattr, V4_2),
+    (Request::Setattr, V4_2),
+    (Request::Open, V4_2),
+    (Request::Create, V4_2),
+    (Request::Access, V4_1),
+    (Request::Readdir, V4_2),
 ];
 
 /// An `nfsace4<>`: type, flags, mask, name.
@@ -87,11 +102,11 @@ fn list() -> Vec<u8> {
 }
 
 /// Arguments of OPEN for reading and writing that makes `new` with an ACL.
-fn open_args() -> Vec<u8> {
+fn open_args(clientid: Clientid4) -> Vec<u8> {
     let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(encode).collect() };
     let mut args = words(&[0, 3, 0]);
     let owner = OwnerName4(b"maker");
-    args.extend(encode(&StateOwner4 { clientid: 0, owner }));
+    args.extend(encode(&StateOwner4 { clientid, owner }));
     args.extend(words(&[1, 0]));
     args.extend(fattr(&[(bit::ACL, list())]));
     args.extend(words(&[0]));
@@ -99,36 +114,86 @@ fn open_args() -> Vec<u8> {
     args
 }
 
-impl Request {
-    fn version(self) -> u32 {
-        match self {
-            Request::Getacl | Request::Setacl | Request::Access | Request::Readdirplus => 3,
-            _ => 4,
+/// Arguments of SETATTR of an ACL.
+fn setattr_args(stateid: &Stateid4) -> Vec<u8> {
+    let mut args = encode(stateid);
+    args.extend(fattr(&[(bit::ACL, list())]));
+    args
+}
+
+/// What a client of version 4.0 has to name in its requests.
+struct Known {
+    clientid: Clientid4,
+    /// `new`, opened and not yet confirmed.
+    open: Option<(Fh, Stateid4)>,
+}
+
+impl Known {
+    /// Introduces itself, and opens what the request confirms.
+    fn by(client: &mut Client, request: Request, fh: &Fh) -> Known {
+        let clientid = client.setclientid("a client", [1; 8]);
+        let mut known = Known {
+            clientid,
+            open: None,
+        };
+        if request == Request::OpenConfirm {
+            let ops = Ops::new().putfh(fh);
+            let ops = ops.op(Op4::Open, &Raw(&open_args(clientid))).getfh();
+            let mut done = client.compound(0, &ops);
+            done.ok(Op4::Putfh);
+            let stateid: Stateid4 = done.body(Op4::Open);
+            done.more::<ChangeInfo4>();
+            assert_ne!(done.more::<u32>() & RESULT_CONFIRM, 0);
+            done.more::<Bitmap4>();
+            assert_eq!(done.more::<u32>(), 0, "a delegation");
+            known.open = Some((done.fh(), stateid));
         }
+        known
     }
 
+    fn ops(&self, request: Request, fh: &Fh) -> Ops {
+        let Some((file, stateid)) = &self.open else {
+            return request.ops(fh, self.clientid);
+        };
+        let confirm = OpenConfirmArgs {
+            open_stateid: *stateid,
+            seqid: 1,
+        };
+        let ops = Ops::new().putfh(file).op(Op4::OpenConfirm, &confirm);
+        let confirmed = Stateid4 {
+            seqid: stateid.seqid + 1,
+            ..*stateid
+        };
+        ops.op(Op4::Setattr, &Raw(&setattr_args(&confirmed)))
+            .getattr(&[bit::ACL])
+    }
+}
+
+impl Request {
     /// Of NFSv4.
-    fn ops(self, fh: &Fh) -> Ops {
+    fn ops(self, fh: &Fh, clientid: Clientid4) -> Ops {
         let on = Ops::new().putfh(fh);
         match self {
-            Request::Setattr4 => {
-                let mut args = encode(&Stateid4::ANONYMOUS);
-                args.extend(fattr(&[(bit::ACL, list())]));
+            Request::Setattr => {
+                let args = setattr_args(&Stateid4::ANONYMOUS);
                 on.op(Op4::Setattr, &Raw(&args)).getattr(&[bit::ACL])
             }
-            Request::Open4 => on.op(Op4::Open, &Raw(&open_args())).getattr(&[bit::ACL]),
-            Request::Create4 => {
+            Request::Open => {
+                let args = open_args(clientid);
+                on.op(Op4::Open, &Raw(&args)).getattr(&[bit::ACL])
+            }
+            Request::Create => {
                 let mut args = encode(&Createtype4::Directory);
                 args.extend(encode(&Component4(b"new")));
                 args.extend(fattr(&[(bit::ACL, list())]));
                 on.op(Op4::Create, &Raw(&args)).getattr(&[bit::ACL])
             }
-            Request::Access4 => on.op(Op4::Access, &0x3f_u32),
-            Request::Readdir4 => {
+            Request::Access => on.op(Op4::Access, &0x3f_u32),
+            Request::Readdir => {
                 let mut args = [0; 16].to_vec();
                 [8192_u32, 8192].iter().for_each(|n| args.extend(encode(n)));
                 let bits = [bit::FILEHANDLE, bit::ACL];
-                args.extend(encode(&nfsd::nfs4::types::Bitmap4::of(&bits)));
+                args.extend(encode(&Bitmap4::of(&bits)));
                 on.op(Op4::Readdir, &Raw(&args))
             }
             _ => on.getattr(&[bit::ACL]),
@@ -171,28 +236,31 @@ impl Request {
 /// Somebody who sends a request, once.
 enum Sender {
     V3(Client),
+    V4_0(Client, Known),
     V4(Box<Session>),
 }
 
 impl Sender {
-    fn of(request: Request, client: Client) -> Sender {
-        // Not the owner, nor the superuser: ACLs decide.
-        let login = Login::user(1001, 1001);
-        match (request.version(), request) {
-            (3, Request::Access) => Sender::V3(client.with_login(login)),
-            (3, _) => Sender::V3(client),
-            (_, Request::Access4) => {
-                let mut session = Session::new(client, 1);
-                session.client.set_login(login);
-                Sender::V4(Box::new(session))
+    fn of((request, version): Case, mut client: Client, fh: &Fh) -> Sender {
+        let mut sender = match version {
+            V3 => Sender::V3(client),
+            V4_0 => {
+                let known = Known::by(&mut client, request, fh);
+                Sender::V4_0(client, known)
             }
-            _ => Sender::V4(Box::new(Session::new(client, 2))),
+            V4_1 => Sender::V4(Box::new(Session::new(client, 1))),
+            V4_2 => Sender::V4(Box::new(Session::new(client, 2))),
+        };
+        if request == Request::Access {
+            // Not the owner, nor the superuser: ACLs decide.
+            sender.client().set_login(Login::user(1001, 1001));
         }
+        sender
     }
 
     fn client(&mut self) -> &mut Client {
         match self {
-            Sender::V3(client) => client,
+            Sender::V3(client) | Sender::V4_0(client, _) => client,
             Sender::V4(session) => &mut session.client,
         }
     }
@@ -200,8 +268,12 @@ impl Sender {
     fn send(&mut self, request: Request, fh: &Fh) {
         match self {
             Sender::V3(client) => request.start(client, fh),
+            Sender::V4_0(client, known) => {
+                let args = known.ops(request, fh).args(0, b"");
+                client.start(COMPOUND, &Raw(&args));
+            }
             Sender::V4(session) => {
-                session.start(0, &request.ops(fh));
+                session.start(0, &request.ops(fh, 0));
             }
         }
     }
@@ -327,8 +399,8 @@ impl Bed {
         Bed { workers, dir, fh }
     }
 
-    fn sender(&self, request: Request) -> Sender {
-        Sender::of(request, self.workers.client().0)
+    fn sender(&self, case: Case) -> Sender {
+        Sender::of(case, self.workers.client().0, &self.fh)
     }
 
     /// Has the server read the ACLs when they are old enough to be kept.
@@ -356,10 +428,15 @@ impl Bed {
         clients
             .iter()
             .for_each(|client| server.state.expire(client));
+        server.state.settled(&clients);
+        let gone: Vec<_> = clients.iter().map(Arc::downgrade).collect();
         drop(clients);
         // What the blocking pool has under way ends without anybody who waits for it.
         fault::set(Vec::new());
         drop(senders);
+        wait(&format!("{case}: clients in use"), || {
+            gone.iter().all(|client| client.strong_count() == 0)
+        });
         let cached = server.vfs.table.acls_cached();
         wait(&format!("{case}: ACLs in use"), || acl::live() == cached);
         wait(&format!("{case}: the server in use"), || {
@@ -372,13 +449,13 @@ impl Bed {
 }
 
 /// The server stops while the operation after `skip` others is under way; false if there are not so many.
-fn stopped_at(policy: &str, request: Request, skip: usize) -> bool {
-    let case = format!("{policy} {request:?} at {skip}");
+fn stopped_at(policy: &str, (request, version): Case, skip: usize) -> bool {
+    let case = format!("{policy} {request:?} {version} at {skip}");
     let bed = Bed::new(policy);
-    if matches!(request, Request::Access | Request::Access4) {
+    if request == Request::Access {
         bed.fill_cache();
     }
-    let mut sender = bed.sender(request);
+    let mut sender = bed.sender((request, version));
     let calls = bed.workers.server.drc.counts().entries;
     hold(skip, 1);
     sender.send(request, &bed.fh);
@@ -396,43 +473,50 @@ fn stopped_at(policy: &str, request: Request, skip: usize) -> bool {
     !answered
 }
 
+/// A request waited at so many points.
+#[track_caller]
+fn said(policy: &str, (request, version): Case, points: usize) {
+    eprintln!("{policy}: {request:?} {version} waits at {points} points");
+    assert!(points < MOST, "{request:?} {version} never ends");
+    assert!(policy == "adaptive" || points > 0, "{request:?} {version}");
+}
+
 #[test]
 fn workers_that_stop_at_every_wait() {
     let _alone = alone();
     rustix::process::umask(rustix::fs::Mode::empty());
     for policy in policies() {
         // What a process opens once is open from here on.
-        stopped_at(&policy, Request::Getacl, MOST);
+        stopped_at(&policy, (Request::Getacl, V3), MOST);
         let before = descriptors();
-        for request in ALL {
+        for case in ALL {
+            let (request, version) = case;
             let points = (0..MOST).take_while(|&skip| {
-                let waited = stopped_at(&policy, request, skip);
+                let waited = stopped_at(&policy, case, skip);
                 let end = Instant::now() + LONG;
                 while descriptors() != before && Instant::now() < end {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 let now = descriptors();
-                assert_eq!(now, before, "{policy} {request:?} at {skip}");
+                assert_eq!(now, before, "{policy} {request:?} {version} at {skip}");
                 waited
             });
             let points = points.count();
-            eprintln!("{policy}: {request:?} waits at {points} points");
-            assert!(points < MOST, "{request:?} never ends");
-            assert!(policy == "adaptive" || points > 0, "{request:?}");
+            said(&policy, case, points);
         }
     }
 }
 
 /// A server process is told to stop while the operation after `skip` others is under way; false if there are not so many.
-fn terminated_at(policy: &str, request: Request, skip: usize) -> bool {
-    let case = format!("{policy} {request:?} at {skip}");
+fn terminated_at(policy: &str, (request, version): Case, skip: usize) -> bool {
+    let case = format!("{policy} {request:?} {version} at {skip}");
     let drain = DRAIN.as_millis();
     let setup = Setup::config(&format!("[timeouts]\ndrain = \"{drain}ms\""));
     let mut server = setup.policy(policy).faults("").start();
     let dir = populate(&server.export());
     let (mut client, root) = server.mounted();
     let fh = client.fh_of(&root, b"d");
-    let mut sender = Sender::of(request, server.client());
+    let mut sender = Sender::of((request, version), server.client(), &fh);
     let set = server.control(&format!("faults *:hold:{skip}:1"));
     set.expect("fault injection");
     sender.send(request, &fh);
@@ -463,12 +547,10 @@ fn processes_that_stop_at_every_wait() {
     let _alone = alone();
     let default = |policy: &String| soak() || policy == "adaptive";
     for policy in policies().into_iter().filter(default) {
-        for request in ALL {
-            let points = (0..MOST).take_while(|&skip| terminated_at(&policy, request, skip));
+        for case in ALL {
+            let points = (0..MOST).take_while(|&skip| terminated_at(&policy, case, skip));
             let points = points.count();
-            eprintln!("{policy}: {request:?} waits at {points} points");
-            assert!(points < MOST, "{request:?} never ends");
-            assert!(policy == "adaptive" || points > 0, "{request:?}");
+            said(&policy, case, points);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Conn {
         let conn = Rc::new(Conn {
             client: Client::new(back.peer(), here, back),
             server,
-            socket: Arc::new(OpenFd::new(socket)),
+            socket: Arc::new(OpenFd::new_socket(socket)),
             out: RefCell::default(),
             in_flight: Cell::new(0),
             held: Cell::new(0),

@@ -158,6 +158,17 @@ impl Cx {
         self.client.back.clone()
     }
 
+    /// On `sync` exports (exports(5)) changes of these files are on stable storage before the reply.
+    ///
+    /// # Errors
+    /// `fsync(2)`.
+    pub async fn settle(&self, opened: &Opened, files: &[&Arc<File>]) -> vfs::Result<()> {
+        match opened.options.is_async() {
+            true => Ok(()),
+            false => self.server.vfs.settle(files).await,
+        }
+    }
+
     /// Opens a file handle for this caller.
     ///
     /// # Errors

@@ -306,7 +306,8 @@ impl File {
                     return Ok(slot.fd.clone());
                 }
                 let fd = meta_ops::reopen(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).await?;
-                let fd = Arc::new(OpenFd::new(fd).waiting_like(&self.path));
+                let fd = Arc::new(OpenFd::new(fd));
+                self.mount.mark(&fd);
                 let mut data = self.data();
                 let kept = data.read.get_or_insert(DataFd {
                     fd,

@@ -59,7 +59,7 @@ impl Settle {
         };
         let files = [&dir.file, file];
         let files = if both { &files[..] } else { &files[..1] };
-        cx.server.vfs.settle(files).await
+        cx.settle(dir, files).await
     }
 }
 

@@ -1,8 +1,6 @@
-//! What the procedures share in answering: failures, attributes, and the way to stable storage.
+//! What the procedures share in answering: failures, names and attributes.
 
-use std::sync::Arc;
-
-use vfs::{File, Name};
+use vfs::Name;
 
 use super::Proc3;
 use super::attr::post_op;
@@ -43,12 +41,4 @@ pub(super) async fn unchanged(cx: &Cx, opened: &Opened) -> WccData {
         before: None,
         after: attributes(cx, opened).await,
     }
-}
-
-/// On `sync` exports (exports(5)) changes of these files are on stable storage before the reply.
-pub(crate) async fn settle(cx: &Cx, opened: &Opened, files: &[&Arc<File>]) -> Result<(), Nfsstat3> {
-    if !opened.options.is_async() {
-        cx.server.vfs.settle(files).await?;
-    }
-    Ok(())
 }

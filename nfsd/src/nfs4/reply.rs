@@ -1,4 +1,4 @@
-//! What the operations share: names, change information, the way to stable storage.
+//! What the operations share: names, change information.
 
 use std::sync::Arc;
 
@@ -61,18 +61,6 @@ pub(super) fn change_info(wcc: &Wcc) -> ChangeInfo4 {
         before: of(&wcc.before),
         after: of(&wcc.after),
     }
-}
-
-/// On `sync` exports (exports(5)) changes of these files are on stable storage before the reply.
-pub(super) async fn settle(
-    c: &Compound<'_>,
-    opened: &Opened,
-    files: &[&Arc<File>],
-) -> Result<(), Nfsstat4> {
-    if !opened.options.is_async() {
-        c.cx.server.vfs.settle(files).await?;
-    }
-    Ok(())
 }
 
 /// A file of the same export as `dir`, as a place.

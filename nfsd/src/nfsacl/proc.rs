@@ -12,7 +12,7 @@ use super::types::{
 use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::attr::post_op;
-use crate::nfs3::reply::{attributes, settle};
+use crate::nfs3::reply::attributes;
 use crate::nfs3::status::Nfsstat3;
 use crate::nfs3::types::PostOpAttr;
 use crate::rpc::msg::Refusal;
@@ -148,9 +148,9 @@ async fn set(
         .set_acl(&object.cred, &object.file, access, default)
         .await;
     let result = match changed.result {
-        Ok(()) => settle(cx, object, &[&object.file]).await,
-        Err(e) => Err(e.into()),
+        Ok(()) => cx.settle(object, &[&object.file]).await,
+        failed => failed,
     };
     let after = post_op(&object.file, changed.wcc.after.as_ref());
-    (result, after)
+    (result.map_err(Nfsstat3::from), after)
 }

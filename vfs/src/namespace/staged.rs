@@ -180,7 +180,7 @@ async fn make_staged(
         match opened {
             Ok(fd) => {
                 return Ok(Unnamed {
-                    fd: Arc::new(fd.waiting_like(dir)),
+                    fd: Arc::new(fd),
                     kind,
                     staged: Some(at),
                 });
@@ -207,7 +207,7 @@ async fn make(
     let (at, flags) = (Name::dot().to_c_string(), OFlags::TMPFILE | OFlags::RDWR);
     match meta_ops::openat(cred, dir, at, flags, OWNER_ONLY_FILE).await {
         Ok(fd) => Ok(Unnamed {
-            fd: Arc::new(OpenFd::new_written(fd).waiting_like(dir)),
+            fd: Arc::new(OpenFd::new_written(fd)),
             kind: FileKind::Regular,
             staged: None,
         }),
@@ -436,6 +436,7 @@ impl Vfs {
             Err(e) => return Err(e),
         }
         let unnamed = make(&self.unfinished, cred, dir.path(), what).await?;
+        dir.mount.mark(&unnamed.fd);
         let finish = async {
             unnamed.dress(cred, &start).await?;
             unnamed.name(cred, dir.path(), name).await

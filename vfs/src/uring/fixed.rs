@@ -22,6 +22,8 @@ pub struct OpenFd {
     /// Gone only while it is being dropped.
     fd: Option<Arc<OwnedFd>>,
     id: u64,
+    /// Rings may register it.
+    registers: bool,
     /// Closing it may wait for the file system.
     written: bool,
     /// Any call on it may wait for another host or a process.
@@ -37,6 +39,7 @@ impl OpenFd {
         OpenFd {
             fd: Some(Arc::new(fd)),
             id,
+            registers: true,
             written: false,
             waits: AtomicBool::new(false),
             installed: std::sync::Mutex::default(),
@@ -51,18 +54,19 @@ impl OpenFd {
         file
     }
 
+    /// Takes ownership of a socket, on a worker. Before Linux 6.13 a file that leaves the table is closed only when every
+    /// request on a registered file that began before has ended: one that waits for a client would keep all removed
+    /// files, and their space, from being freed. There it is not registered.
+    pub fn new_socket(fd: OwnedFd) -> Self {
+        let mut socket = OpenFd::new(fd);
+        socket.registers = exec::with_ring(|ring| ring.features.lone_files);
+        socket
+    }
+
     /// Calls on it may wait for another host or a process (a FUSE daemon), be it for attributes or for
     /// its close(2): from now on no worker makes them itself.
     pub fn set_waits(&self) {
         self.waits.store(true, Ordering::Relaxed);
-    }
-
-    /// The same if that is so of `other`.
-    pub(crate) fn waiting_like(self, other: &OpenFd) -> Self {
-        if other.waits() {
-            self.set_waits();
-        }
-        self
     }
 
     /// See [`OpenFd::set_waits`].
@@ -294,6 +298,9 @@ fn clear(submitter: &Submitter<'_>, table: &mut Table, slot: u32) {
 
 /// Names `file` for an SQE on this worker's ring, registering it if that is possible.
 pub fn target(file: &OpenFd) -> Target {
+    if !file.registers {
+        return Target::Fd(file.as_raw_fd());
+    }
     exec::with_ring(|ring| {
         if ring.fixed.doomed.get() > 0 {
             ring.with_submitter(|s| ring.fixed.sweep_doomed(s));

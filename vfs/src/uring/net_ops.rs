@@ -135,17 +135,6 @@ impl Drop for RecvBuf {
     }
 }
 
-/// Names a socket for an SQE. Before Linux 6.13 a file that leaves the table is closed only when every request on a
-/// registered file that began before has ended: one that waits for a client would keep all removed files, and their
-/// space, from being freed.
-fn socket_target(socket: &OpenFd) -> Target {
-    if exec::with_ring(|ring| ring.features.lone_files) {
-        target(socket)
-    } else {
-        Target::Fd(socket.as_raw_fd())
-    }
-}
-
 /// Multishot recv into provided buffers.
 pub struct RecvMulti {
     target: Target,
@@ -193,7 +182,7 @@ impl MultiOp for RecvMulti {
 /// Receives from a socket until the end, an error, or [`Stream::cancel`].
 pub fn recv_multi(socket: &Arc<OpenFd>) -> Stream<RecvMulti> {
     stream(RecvMulti {
-        target: socket_target(socket),
+        target: target(socket),
         _socket: socket.clone(),
     })
 }
@@ -255,7 +244,7 @@ pub async fn recv(
         Patience::None => libc::MSG_DONTWAIT,
     };
     run(Recv {
-        target: socket_target(socket),
+        target: target(socket),
         _socket: socket.clone(),
         buf,
         range,
@@ -359,7 +348,7 @@ pub async fn send(
     let iovecs = Vec::with_capacity(segments.len());
     // SAFETY: an all-zero msghdr is a valid, empty one.
     let header = unsafe { std::mem::zeroed() };
-    let target = socket_target(socket);
+    let target = target(socket);
     run(Send {
         target,
         _socket: socket.clone(),

@@ -31,6 +31,10 @@ fn open(fd: impl Into<OwnedFd>) -> Arc<OpenFd> {
     Arc::new(OpenFd::new(fd.into()))
 }
 
+fn socket(fd: impl Into<OwnedFd>) -> Arc<OpenFd> {
+    Arc::new(OpenFd::new_socket(fd.into()))
+}
+
 fn buf(len: usize) -> Buf {
     exec::with_ring(|r| r.pool.try_get(len)).expect("a buffer")
 }
@@ -135,7 +139,7 @@ fn time_outs_drop_what_took_too_long() {
     let _alone = alone();
     run(&ring(), async {
         let (near, _far) = pair();
-        let socket = open(near);
+        let socket = socket(near);
         let b = buf(100);
         let read = net_ops::recv(&socket, b, 0..100, net_ops::Patience::All);
         assert!(
@@ -293,7 +297,7 @@ fn operations_dropped_in_flight_give_everything_back() {
     run(&ring(), async {
         let drop_all = async |turns| {
             let (near, far) = pair();
-            let socket = open(near);
+            let socket = socket(near);
             let (pipe, _end) = std::io::pipe().expect("pipe");
             let pipe = open(pipe);
             let data = Rc::new(buf(1 << 20));
@@ -367,7 +371,7 @@ fn received_data_nobody_takes_gives_its_buffers_back() {
     run(&ring(), async {
         for round in 0..40 {
             let (near, mut far) = pair();
-            let socket = open(near);
+            let socket = socket(near);
             let mut recv = net_ops::recv_multi(&socket);
             for _ in 0..3 {
                 far.write_all(&[7; 5000]).expect("send");
@@ -397,7 +401,7 @@ fn without_buffers_recv_ends_and_starts_again() {
     config.recv_buffers = 2;
     run(&config, async {
         let (near, mut far) = pair();
-        let socket = open(near);
+        let socket = socket(near);
         let writer = std::thread::spawn(move || {
             for i in 0..64u8 {
                 far.write_all(&[i; 16 << 10]).expect("send");
@@ -470,7 +474,7 @@ fn a_worker_that_ends_takes_back_what_is_in_flight() {
         let (near, mut far) = pair();
         let kept = path.clone();
         exec::block_on(&ring(), async move {
-            let socket = open(near);
+            let socket = socket(near);
             for i in 0..100usize {
                 let socket = socket.clone();
                 exec::spawn(async move {

@@ -311,7 +311,7 @@ fn socket_operations_fail_and_come_back_short() {
         let mut accept = net_ops::accept(&listener);
         let mut far = TcpStream::connect(address).expect("connect");
         let near = accept.next().await.expect("item").expect("socket");
-        let socket = Arc::new(OpenFd::new(near));
+        let socket = Arc::new(OpenFd::new_socket(near));
 
         fail(opcode::RecvMulti::CODE, 0);
         let mut recv = net_ops::recv_multi(&socket);

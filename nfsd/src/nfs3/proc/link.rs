@@ -2,7 +2,7 @@
 
 use vfs::Name;
 
-use super::{attributes, failed, name, settle, unchanged};
+use super::{attributes, failed, name, unchanged};
 use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
@@ -58,10 +58,10 @@ async fn link(cx: &Cx, args: &Link3Args<'_>) -> (Result<(), Nfsstat3>, Link3Wcc)
         linkdir_wcc: wcc_data(&dir.file, &linked.dir),
     };
     let result = match linked.result {
-        Ok(()) => settle(cx, &dir, &[&dir.file, &file.file]).await,
-        Err(e) => Err(e.into()),
+        Ok(()) => cx.settle(&dir, &[&dir.file, &file.file]).await,
+        failed => failed,
     };
-    (result, wcc)
+    (result.map_err(Nfsstat3::from), wcc)
 }
 
 /// The name, if the arguments may be looked at further.

@@ -26,7 +26,7 @@ use bitflags::bitflags;
 
 use super::Proc3;
 use super::args::*;
-use super::reply::{attributes, failed, name, put_failed, settle, unchanged};
+use super::reply::{attributes, failed, name, put_failed, unchanged};
 use crate::cx::{Cx, Reply};
 use crate::rpc::msg::Refusal;
 use crate::xdr::Dec;

@@ -1,6 +1,6 @@
 //! REMOVE: removes a name of anything but a directory (RFC 1813 3.3.12).
 
-use super::{failed, name, settle, unchanged};
+use super::{failed, name, unchanged};
 use crate::conflict::{Touch, touch_name3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
@@ -34,8 +34,11 @@ async fn remove(cx: &Cx, args: &Remove3Args<'_>, dir: &Opened) -> (Result<(), Nf
     };
     let changed = cx.server.vfs.remove(&dir.cred, &dir.file, &name).await;
     let result = match changed.result {
-        Ok(()) => settle(cx, dir, &[&dir.file]).await,
-        Err(e) => Err(e.into()),
+        Ok(()) => cx.settle(dir, &[&dir.file]).await,
+        failed => failed,
     };
-    (result, wcc_data(&dir.file, &changed.wcc))
+    (
+        result.map_err(Nfsstat3::from),
+        wcc_data(&dir.file, &changed.wcc),
+    )
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vfs::locks::Passing;
 use vfs::{Name, Renamed};
 
-use super::{failed, name, settle, unchanged};
+use super::{failed, name, unchanged};
 use crate::conflict::{Touch, touch_name3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
@@ -68,7 +68,8 @@ async fn rename(cx: &Cx, args: &Rename3Args<'_>) -> (Result<(), Nfsstat3>, Renam
         fromdir_wcc: wcc_data(&from.file, &renamed.from),
         todir_wcc: wcc_data(&to.file, &renamed.to),
     };
-    (settled(cx, &from, &to, renamed).await, wcc)
+    let settled = settled(cx, &from, &to, renamed).await;
+    (settled.map_err(Nfsstat3::from), wcc)
 }
 
 /// Delegations of the file that moves and of the one in its way come back first.
@@ -93,11 +94,11 @@ fn names(args: &Rename3Args<'_>, from: &Opened, to: &Opened) -> Result<(Name, Na
     Ok((name(args.from.name)?, name(args.to.name)?))
 }
 
-async fn settled(cx: &Cx, from: &Opened, to: &Opened, renamed: Renamed) -> Result<(), Nfsstat3> {
+async fn settled(cx: &Cx, from: &Opened, to: &Opened, renamed: Renamed) -> vfs::Result<()> {
     renamed.result?;
     if Arc::ptr_eq(&from.file, &to.file) {
-        settle(cx, from, &[&from.file]).await
+        cx.settle(from, &[&from.file]).await
     } else {
-        settle(cx, from, &[&to.file, &from.file]).await
+        cx.settle(from, &[&to.file, &from.file]).await
     }
 }

@@ -1,6 +1,6 @@
 //! RMDIR: removes an empty directory (RFC 1813 3.3.13).
 
-use super::{failed, name, settle, unchanged};
+use super::{failed, name, unchanged};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
 use crate::nfs3::args::Rmdir3Args;
@@ -29,8 +29,11 @@ async fn rmdir(cx: &Cx, args: &Rmdir3Args<'_>, dir: &Opened) -> (Result<(), Nfss
     };
     let changed = cx.server.vfs.rmdir(&dir.cred, &dir.file, &name).await;
     let result = match changed.result {
-        Ok(()) => settle(cx, dir, &[&dir.file]).await,
-        Err(e) => Err(e.into()),
+        Ok(()) => cx.settle(dir, &[&dir.file]).await,
+        failed => failed,
     };
-    (result, wcc_data(&dir.file, &changed.wcc))
+    (
+        result.map_err(Nfsstat3::from),
+        wcc_data(&dir.file, &changed.wcc),
+    )
 }

@@ -1,6 +1,6 @@
 //! SETATTR: mode, owner, size and times of a file (RFC 1813 3.3.2).
 
-use super::{failed, settle, unchanged};
+use super::{failed, unchanged};
 use crate::conflict::{Touch, touch3};
 use crate::cx::{Cx, Opened, Reply};
 use crate::nfs3::Proc3;
@@ -43,8 +43,11 @@ async fn set(cx: &Cx, args: &Setattr3Args<'_>, object: &Opened) -> (Result<(), N
     let vfs = &cx.server.vfs;
     let changed = vfs.setattr(&object.cred, &object.file, &set, guard).await;
     let result = match changed.result {
-        Ok(()) => settle(cx, object, &[&object.file]).await,
-        Err(e) => Err(e.into()),
+        Ok(()) => cx.settle(object, &[&object.file]).await,
+        failed => failed,
     };
-    (result, wcc_data(&object.file, &changed.wcc))
+    (
+        result.map_err(Nfsstat3::from),
+        wcc_data(&object.file, &changed.wcc),
+    )
 }

@@ -5,7 +5,6 @@ use vfs::{CopyRange, Permit};
 use crate::cx::Reply;
 use crate::nfs4::allow;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::settle;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Length4, Offset4, Stateid4};
 use crate::xdr::xdr_block;
@@ -49,5 +48,5 @@ pub(super) async fn run(
         )
         .await;
     changed.result?;
-    settle(c, into, &[&into.file]).await
+    Ok(c.cx.settle(into, &[&into.file]).await?)
 }

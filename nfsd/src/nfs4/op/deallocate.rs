@@ -6,7 +6,6 @@ use super::allocate::RangeArgs;
 use crate::cx::Reply;
 use crate::nfs4::allow;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::settle;
 use crate::nfs4::status::Nfsstat4;
 
 pub(super) async fn run(
@@ -27,5 +26,5 @@ pub(super) async fn run(
         )
         .await;
     changed.result?;
-    settle(c, opened, &[&opened.file]).await
+    Ok(c.cx.settle(opened, &[&opened.file]).await?)
 }

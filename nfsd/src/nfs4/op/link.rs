@@ -2,7 +2,7 @@
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::{change_info, name, settle};
+use crate::nfs4::reply::{change_info, name};
 use crate::nfs4::stateful::change;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
@@ -26,7 +26,7 @@ pub(super) async fn run(
     let vfs = &c.cx.server.vfs;
     let linked = vfs.link(&dir.cred, &file.file, &dir.file, &name).await;
     linked.result?;
-    settle(c, dir, &[&dir.file, &file.file]).await?;
+    c.cx.settle(dir, &[&dir.file, &file.file]).await?;
     out.put(&change_info(&linked.dir))?;
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::nfs3::made::Settle;
 use crate::nfs4::attr::{self, Setting, bit};
 use crate::nfs4::compound::{Compound, Place};
 use crate::nfs4::durable;
-use crate::nfs4::reply::{beside, change_info, name, settle};
+use crate::nfs4::reply::{beside, change_info, name};
 use crate::nfs4::state::client::Client;
 use crate::nfs4::state::open::{By, Granted, OpenRequest, Refusal};
 use crate::nfs4::state::stateid::Kind;
@@ -203,7 +203,7 @@ async fn resize(c: &Compound<'_>, opened: &Opened, size: u64) -> Result<(), Nfss
     let vfs = &c.cx.server.vfs;
     let changed = vfs.setattr(&opened.cred, &opened.file, &set, None).await;
     changed.result?;
-    settle(c, opened, &[&opened.file]).await
+    Ok(c.cx.settle(opened, &[&opened.file]).await?)
 }
 
 /// Gets owner, open and share reservation, with others out of the way.

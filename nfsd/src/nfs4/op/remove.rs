@@ -2,7 +2,7 @@
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::{change_info, name, settle};
+use crate::nfs4::reply::{change_info, name};
 use crate::nfs4::stateful::touch_name;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
@@ -20,7 +20,7 @@ pub(super) async fn run(
     let vfs = &c.cx.server.vfs;
     let changed = vfs.remove_any(&dir.cred, &dir.file, &name).await;
     changed.result?;
-    settle(c, dir, &[&dir.file]).await?;
+    c.cx.settle(dir, &[&dir.file]).await?;
     out.put(&change_info(&changed.wcc))?;
     Ok(())
 }

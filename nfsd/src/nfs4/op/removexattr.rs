@@ -3,7 +3,7 @@
 use crate::cx::Reply;
 use crate::nfs4::allow;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::{change_info, settle};
+use crate::nfs4::reply::change_info;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
 
@@ -17,7 +17,7 @@ pub(super) async fn run(
     let vfs = &c.cx.server.vfs;
     let changed = vfs.removexattr(&opened.cred, &opened.file, name.0).await;
     changed.result?;
-    settle(c, opened, &[&opened.file]).await?;
+    c.cx.settle(opened, &[&opened.file]).await?;
     out.put(&change_info(&changed.wcc))?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cx::Reply;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::{change_info, name, settle};
+use crate::nfs4::reply::{change_info, name};
 use crate::nfs4::stateful::touch_name;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
@@ -50,9 +50,9 @@ pub(super) async fn run(
         other => other.into(),
     })?;
     if Arc::ptr_eq(&from.file, &to.file) {
-        settle(c, from, &[&from.file]).await?;
+        c.cx.settle(from, &[&from.file]).await?;
     } else {
-        settle(c, from, &[&to.file, &from.file]).await?;
+        c.cx.settle(from, &[&to.file, &from.file]).await?;
     }
     out.put(&change_info(&renamed.from))?;
     out.put(&change_info(&renamed.to))?;

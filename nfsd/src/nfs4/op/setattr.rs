@@ -3,7 +3,6 @@
 use crate::cx::Reply;
 use crate::nfs4::attr::{self, Setting, bit};
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::settle;
 use crate::nfs4::stateful::{change, io_grant};
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Bitmap4, Fattr4, Stateid4};
@@ -60,6 +59,6 @@ async fn set(c: &Compound<'_>, args: &SetattrArgs<'_>) -> Result<Setting, Nfssta
             set.await.result?;
         }
     }
-    settle(c, object, &[&object.file]).await?;
+    c.cx.settle(object, &[&object.file]).await?;
     Ok(setting)
 }

@@ -6,7 +6,7 @@ use super::getxattr::Xattrvalue4;
 use crate::cx::Reply;
 use crate::nfs4::allow;
 use crate::nfs4::compound::Compound;
-use crate::nfs4::reply::{change_info, settle};
+use crate::nfs4::reply::change_info;
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::Component4;
 use crate::xdr::{xdr_enum, xdr_struct};
@@ -72,7 +72,7 @@ pub(super) async fn run(
         )
         .await;
     changed.result.map_err(status)?;
-    settle(c, opened, &[&opened.file]).await?;
+    c.cx.settle(opened, &[&opened.file]).await?;
     out.put(&change_info(&changed.wcc))?;
     Ok(())
 }
