@@ -45,7 +45,7 @@ impl FuseFs {
             dir: dir.to_owned(),
             daemon: command.spawn().expect("bindfs"),
         };
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         while !made.mounted() {
             let dead = made.daemon.try_wait();
             assert!(matches!(dead, Ok(None)), "bindfs ended: {dead:?}");
