@@ -385,7 +385,7 @@ fn restarts_heard_by_udp() {
     assert_eq!(a.lock(&fh, 1, (0, 10)), NlmStat::Granted);
     let socket = std::net::UdpSocket::bind((a.ip, 0)).expect("a socket");
     socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("a time-out");
     let send = |program: [u32; 3], args: &[u8]| {
         let call = tests::client::record(7, &Login::None, program, args);
@@ -460,7 +460,7 @@ fn the_status_monitor() {
 
 #[test]
 fn a_restarted_server_tells_and_takes_back() {
-    let times = ["--lease-time", "5s", "--grace-time", "5s"];
+    let times = ["--lease-time", "10s", "--grace-time", "10s"];
     let mut server = Setup::default().args(&times).start();
     let (mut a, mut b, fh) = two(&server);
     assert_eq!(a.lock(&fh, 1, (0, 10)), NlmStat::Granted);

@@ -68,7 +68,7 @@ pub fn with_portmapper(listeners: &[Listener], portmapper: bool) -> Vec<Listener
 
 /// How long an address may be taken: the kernel takes the ring of a killed server apart, and closes
 /// what it listened on, only after the process is gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 fn bind_patiently(addr: SocketAddr) -> vfs::Result<Listening> {
     let end = exec::now() + PATIENCE;

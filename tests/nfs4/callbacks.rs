@@ -32,7 +32,7 @@ const RECALLABLE_STATE_REVOKED: u32 = 0x40;
 /// For what must not happen.
 pub(super) const SHORT: Duration = Duration::from_millis(300);
 /// For what must.
-pub(super) const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// OPEN of the current file.
 fn open(ops: Ops, seqid: u32, access: u32, clientid: u64, name: Option<&[u8]>) -> Ops {
@@ -206,8 +206,8 @@ fn one_for_writing_is_recalled_by_who_reads() {
 
 #[test]
 fn one_that_is_never_returned_is_revoked_after_a_lease() {
-    let lease = Duration::from_secs(2);
-    let server = Setup::config("lease_time = \"2s\"\n").start();
+    let lease = Duration::from_secs(6);
+    let server = Setup::config("lease_time = \"6s\"\n").start();
     let (fh, other) = (file(&server, "f", b"data"), file(&server, "g", b"data"));
     let (mut a, mut b, mut c) = (
         session(&server, "a"),
@@ -416,7 +416,7 @@ fn a_recall_goes_on_over_the_next_connection() {
 #[test]
 fn destroying_the_session_does_not_wait_for_callbacks() {
     // What is left of the recall ends with the lease.
-    let server = Setup::config("lease_time = \"1s\"\n").start();
+    let server = Setup::config("lease_time = \"5s\"\n").start();
     let fh = file(&server, "f", b"data");
     let (mut a, mut b) = (session(&server, "a"), session(&server, "b"));
     delegated(&mut a, &fh, READ);

@@ -13,6 +13,7 @@ use tests::client::{Client, Fh, Login, encode};
 use tests::daemon::{Setup, TestServer};
 
 use super::at_export;
+use super::host_locks::wait_for;
 use super::state::{DENY_NONE, READ, What, open, opened};
 
 const CONFIRMED: u32 = 0x8000_0000;
@@ -316,7 +317,7 @@ fn setclientid_is_of_4_0_alone() {
 
 #[test]
 fn renew_keeps_the_lease() {
-    let server = Setup::config("lease_time = \"1s\"\n").start();
+    let server = Setup::config("lease_time = \"5s\"\n").start();
     let (mut client, root) = at_export(&server);
     let made = setclientid(&mut client, b"one", 1, 1).expect("new");
     assert_eq!(renew(&mut client, made.0), S::StaleClientid, "unconfirmed");
@@ -330,7 +331,7 @@ fn renew_keeps_the_lease() {
     let kept = setclientid(&mut client, b"two", 1, 1).expect("new");
     assert_eq!(confirm(&mut client, kept), S::Ok);
     assert_eq!(open_40(&mut client, &root, kept.0, b"o"), S::Ok);
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    wait_for(|| server.stat("nfs4.clients") == 1);
     assert_eq!(renew(&mut client, made.0), S::Expired);
     assert_eq!(renew(&mut client, kept.0), S::Ok, "a courtesy");
     server.control("expire").expect("expired");

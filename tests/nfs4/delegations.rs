@@ -1,15 +1,19 @@
 //! More of delegations and callbacks: what others see of a file delegated for writing, changes under way when a file is
 //! opened, too many delegations, a client of 4.0 that cannot be called any more.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
+use nfsd::nfs3::status::Nfsstat3;
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::attr::bit;
+use nfsd::nfs4::cb::getattr::PATIENCE;
 use nfsd::nfs4::cb::wire::{CbGetattr4args, CbOp4, CbRecall4args, CbRecallAny4args};
 use nfsd::nfs4::op::readdir::ReaddirArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use tests::client::callbacks::Listener;
+use tests::client::nfs3::Outcome as _;
 use tests::client::nfs4::{Attrs, Ops, Raw, fattr, mode4};
 use tests::client::session::Session;
 use tests::client::{Fh, encode};
@@ -23,6 +27,7 @@ use super::callbacks::{
     LONG, READ, SHORT, WRITE, delegated, file, give_back, hear_recall, introduce, open_at_last,
     open_file, open_plain, plain, session,
 };
+use super::host_locks::wait_for;
 
 /// Takes a CB_GETATTR and says that the file was written.
 #[track_caller]
@@ -64,26 +69,52 @@ fn size_of(all: &[(Vec<u8>, Attrs)], name: &[u8]) -> u64 {
     found.expect("listed").1.get(bit::SIZE)
 }
 
+/// Has `ask`, given a new file and its name, ask the holder of a delegation of it in time. `None` from `ask`: put off. When
+/// this thread was held up for so long that the holder's answer came too late, the holder is asked for the delegation
+/// itself, as it should be, and all begins again with another file.
+fn in_time<T>(
+    server: &TestServer,
+    holder: &mut Session,
+    mut ask: impl FnMut(&mut Session, &Fh, &str) -> Option<T>,
+) -> (Fh, String, Stateid4, T) {
+    for n in 0.. {
+        let name = format!("f{n}");
+        let fh = file(server, &name, b"data");
+        let stateid = delegated(holder, &fh, READ | WRITE);
+        let began = Instant::now();
+        if let Some(answer) = ask(holder, &fh, &name) {
+            return (fh, name, stateid, answer);
+        }
+        assert!(began.elapsed() >= PATIENCE, "put off, but it was answered");
+        hear_recall(holder, &fh, &stateid);
+        give_back(holder, &fh, &stateid);
+    }
+    unreachable!("names end")
+}
+
 #[test]
 fn a_listing_asks_the_holder_for_size_and_change() {
     let server = TestServer::start();
     let (_, dir) = at_export(&server);
-    let (fh, _other) = (file(&server, "f", b"data"), file(&server, "g", b"12"));
+    file(&server, "g", b"12");
     let (mut a, mut b) = (session(&server, "a"), session(&server, "b"));
-    let of_a = delegated(&mut a, &fh, READ | WRITE);
     let sized = readdir(&dir, &[bit::SIZE, bit::CHANGE]);
-    let xid = b.start(0, &sized);
-    say(&mut a, &fh, u64::MAX - 7, 1000);
-    let all = entries(&mut b.finish(xid));
-    assert_eq!((size_of(&all, b"f"), size_of(&all, b"g")), (1000, 2));
+    let (fh, name, of_a, all) = in_time(&server, &mut a, |a, fh, _| {
+        let xid = b.start(0, &sized);
+        say(a, fh, u64::MAX - 7, 1000);
+        let mut done = b.finish(xid);
+        (done.status != S::Delay).then(|| entries(&mut done))
+    });
+    let f = name.as_bytes();
+    assert_eq!((size_of(&all, f), size_of(&all, b"g")), (1000, 2));
     // Nobody is asked for what the holder cannot have changed, nor about its own.
     assert_eq!(b.call(&readdir(&dir, &[bit::FILEID])).status, S::Ok);
     let own = entries(&mut a.call(&sized));
-    assert_eq!(size_of(&own, b"f"), 4);
+    assert_eq!(size_of(&own, f), 4);
     assert_eq!(a.callback_within(SHORT).map(|c| c.op), None);
     give_back(&mut a, &fh, &of_a);
     let all = entries(&mut b.call(&sized));
-    assert_eq!(size_of(&all, b"f"), 4, "not written in fact");
+    assert_eq!(size_of(&all, f), 4, "not written in fact");
 }
 
 #[test]
@@ -113,33 +144,45 @@ fn a_listing_does_not_wait_for_a_holder_that_says_nothing() {
 #[test]
 fn version_3_asks_the_holder_too() {
     let server = TestServer::start();
-    let fh = file(&server, "f", b"data");
     let mut a = session(&server, "a");
     let (mut three, root) = server.mounted();
-    let before = three.lookup(&root, b"f").expect("the file");
+    file(&server, "e", b"data");
+    let before = three.lookup(&root, b"e").expect("the file");
     assert_eq!(before.attr.expect("attributes").size, 4);
-    let of_a = delegated(&mut a, &fh, READ | WRITE);
-    // The rest leaves out what it does not know.
-    let found = three.lookup(&root, b"f").expect("the file").fh;
-    assert_eq!(three.lookup(&root, b"f").expect("the file").attr, None);
-    let access = three.access(&found, 1).expect("ACCESS");
-    assert_eq!(access.obj_attributes, None);
-    let listed = three.list_plus(&root, (4096, 32_768));
-    let entry = listed.iter().find(|entry| entry.name == b"f");
-    let entry = entry.expect("listed");
-    assert!(entry.attr.is_none() && entry.fh.is_some());
-    let asking = std::thread::spawn(move || {
-        let attr = three.attr(&found);
-        (three, found, attr)
+    let (fh, name, of_a, (found, attr)) = in_time(&server, &mut a, |a, fh, name| {
+        let name = name.as_bytes();
+        // The rest leaves out what it does not know.
+        let found = three.lookup(&root, name).expect("the file").fh;
+        assert_eq!(three.lookup(&root, name).expect("the file").attr, None);
+        let access = three.access(&found, 1).expect("ACCESS");
+        assert_eq!(access.obj_attributes, None);
+        let listed = three.list_plus(&root, (4096, 32_768));
+        let entry = listed.iter().find(|entry| entry.name == name);
+        let entry = entry.expect("listed");
+        assert!(entry.attr.is_none() && entry.fh.is_some());
+        let attr = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| three.getattr(&found));
+            say(a, fh, u64::MAX - 7, 1000);
+            asking.join().expect("no panic")
+        });
+        (attr.status() != Nfsstat3::Jukebox).then(|| (found, attr.expect("GETATTR")))
     });
-    say(&mut a, &fh, u64::MAX - 7, 1000);
-    let (mut three, found, attr) = asking.join().expect("no panic");
     assert_eq!(attr.size, 1000);
-    assert!(attr.mtime.seconds >= before.attr.expect("attributes").mtime.seconds);
+    let written = std::fs::metadata(server.export().join(&name)).expect("the file");
+    assert!(i64::from(attr.mtime.seconds) >= written.mtime());
     give_back(&mut a, &fh, &of_a);
     assert_eq!(three.attr(&found).size, 4);
-    let found = three.lookup(&root, b"f").expect("the file");
+    let found = three.lookup(&root, name.as_bytes()).expect("the file");
     assert_eq!(found.attr.expect("attributes").size, 4);
+}
+
+/// A thread of the server is in the kernel and stays there until the file system it changes is thawed.
+fn waits_for_a_thaw(server: &TestServer) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
+    tasks.flatten().any(|task| {
+        let waits = std::fs::read_to_string(task.path().join("wchan"));
+        waits.is_ok_and(|function| function.contains("percpu_rwsem"))
+    })
 }
 
 /// Nobody is given a delegation while somebody else's change is under way, although there was none when that began.
@@ -165,8 +208,7 @@ fn no_delegation_of_what_is_being_changed() {
     let args = [encode(&Stateid4::ANONYMOUS), mode4(0o600)].concat();
     let set = Ops::new().putfh(&fh).op(Op4::Setattr, &Raw(&args));
     let changing = b.start(0, &set);
-    // In the kernel by then; if not, the delegation is recalled, and this test says so.
-    std::thread::sleep(SHORT);
+    wait_for(|| waits_for_a_thaw(&server));
     let (stateid, deleg) = open_file(&mut a, &fh, READ).expect("open");
     assert_eq!(deleg, None);
     drop(ice);

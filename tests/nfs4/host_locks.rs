@@ -23,7 +23,7 @@ use super::recovery::Host;
 use super::state::close;
 
 const BOTH: u32 = 3;
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 /// Locks of this process (POSIX), or of an open file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Sort {

@@ -110,7 +110,7 @@ fn what_the_host_has_open_is_not_delegated() {
 
 #[test]
 fn who_is_held_goes_on_in_the_end() {
-    let mut server = Setup::default().args(&["--lease-time", "2s"]).start();
+    let mut server = Setup::default().args(&["--lease-time", "6s"]).start();
     let (mut a, fh) = (session(&server, "a"), file(&server, "f", b"data"));
     let path = server.export().join("f");
     let deleg = delegated(&mut a, &fh, READ);

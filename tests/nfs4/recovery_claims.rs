@@ -15,7 +15,7 @@ use tests::client::nlm::Host as NlmHost;
 use tests::client::session::Terms;
 use tests::daemon::{Setup, TestServer};
 
-use super::recovery::{BOTH, Host, LONG, Link, Open, hasty};
+use super::recovery::{BOTH, Host, LONG, Link, Open, at_once, hasty};
 
 const READ: u32 = 1;
 const WRITE: u32 = 2;
@@ -132,56 +132,59 @@ fn locks_in_pieces_come_back_as_they_were() {
         (FOR_WRITING, (80, 20)),
         (FOR_WRITING, (1 << 40, EOF)),
     ];
-    for (minor, killed) in [(0, true), (1, true), (1, false), (2, true)] {
-        let mut server = hasty();
-        let mut a = Host::ready(&server, minor, "a");
-        let mut file = a.open("file").expect("made");
-        let fh = file.fh.clone();
-        let mut locks = Locks::new(&mut file, b"process");
-        assert_eq!(locks.lock(&mut a, FOR_WRITING, (0, 100), false), S::Ok);
-        assert_eq!(locks.lock(&mut a, FOR_READING, (60, 20), false), S::Ok);
-        locks.unlock(&mut a, (40, 20));
-        assert_eq!(
-            locks.lock(&mut a, FOR_WRITING, (1 << 40, EOF), false),
-            S::Ok
-        );
-        drop(a);
-        restart(&mut server, killed);
-        let mut a = Host::new(&server, minor, "a");
-        let mut open = a.reclaim(&fh).expect("held before");
-        let mut locks = Locks::new(&mut open, b"process");
-        for (kind, range) in pieces {
-            assert_eq!(locks.lock(&mut a, kind, range, true), S::Ok, "{range:?}");
-        }
-        assert_eq!(a.complete(), S::Ok);
-        let mut b = Host::ready(&server, minor, "b");
-        b.open_in_time("other", &mut [&mut a]);
-        for (kind, (offset, length), free) in [
-            (FOR_READING, (0, 40), false),
-            (FOR_READING, (39, 1), false),
-            (FOR_WRITING, (40, 20), true),
-            (FOR_READING, (60, 20), true),
-            (FOR_WRITING, (60, 1), false),
-            (FOR_WRITING, (79, 1), false),
-            (FOR_READING, (80, 1), false),
-            (FOR_READING, (99, 1), false),
-            (FOR_WRITING, (100, (1 << 40) - 100), true),
-            (FOR_READING, (1 << 40, 1), false),
-            (FOR_READING, (1 << 50, EOF), false),
-        ] {
-            let found = is_free(&mut b, &fh, kind, (offset, length));
-            assert_eq!(found, free, "4.{minor}: {kind} {offset} {length}");
-        }
-        // They still are one owner's, to be unlocked at once.
-        locks.unlock(&mut a, (0, EOF));
-        assert!(is_free(&mut b, &fh, FOR_WRITING, (0, EOF)));
-    }
+    at_once(
+        [(0, true), (1, true), (1, false), (2, true)],
+        |(minor, killed)| {
+            let mut server = hasty();
+            let mut a = Host::ready(&server, minor, "a");
+            let mut file = a.open("file").expect("made");
+            let fh = file.fh.clone();
+            let mut locks = Locks::new(&mut file, b"process");
+            assert_eq!(locks.lock(&mut a, FOR_WRITING, (0, 100), false), S::Ok);
+            assert_eq!(locks.lock(&mut a, FOR_READING, (60, 20), false), S::Ok);
+            locks.unlock(&mut a, (40, 20));
+            assert_eq!(
+                locks.lock(&mut a, FOR_WRITING, (1 << 40, EOF), false),
+                S::Ok
+            );
+            drop(a);
+            restart(&mut server, killed);
+            let mut a = Host::new(&server, minor, "a");
+            let mut open = a.reclaim(&fh).expect("held before");
+            let mut locks = Locks::new(&mut open, b"process");
+            for (kind, range) in pieces {
+                assert_eq!(locks.lock(&mut a, kind, range, true), S::Ok, "{range:?}");
+            }
+            assert_eq!(a.complete(), S::Ok);
+            let mut b = Host::ready(&server, minor, "b");
+            b.open_in_time("other", &mut [&mut a]);
+            for (kind, (offset, length), free) in [
+                (FOR_READING, (0, 40), false),
+                (FOR_READING, (39, 1), false),
+                (FOR_WRITING, (40, 20), true),
+                (FOR_READING, (60, 20), true),
+                (FOR_WRITING, (60, 1), false),
+                (FOR_WRITING, (79, 1), false),
+                (FOR_READING, (80, 1), false),
+                (FOR_READING, (99, 1), false),
+                (FOR_WRITING, (100, (1 << 40) - 100), true),
+                (FOR_READING, (1 << 40, 1), false),
+                (FOR_READING, (1 << 50, EOF), false),
+            ] {
+                let found = is_free(&mut b, &fh, kind, (offset, length));
+                assert_eq!(found, free, "4.{minor}: {kind} {offset} {length}");
+            }
+            // They still are one owner's, to be unlocked at once.
+            locks.unlock(&mut a, (0, EOF));
+            assert!(is_free(&mut b, &fh, FOR_WRITING, (0, EOF)));
+        },
+    );
 }
 
 /// Deny modes hold from the reclaim on: against other reclaims, and against everybody after grace.
 #[test]
 fn deny_modes_come_back_and_hold() {
-    for minor in [0, 1] {
+    at_once([0, 1], |minor| {
         let mut server = hasty();
         let mut a = Host::ready(&server, minor, "a");
         let file = a.open("file").expect("made").fh;
@@ -209,72 +212,75 @@ fn deny_modes_come_back_and_hold() {
         let got = open_shared(&mut c, "file", (READ, READ));
         assert_eq!(got.err(), Some(S::ShareDenied));
         open_shared(&mut c, "other", (READ, 0)).expect("not denied");
-    }
+    });
 }
 
 /// A delegation comes back with its file (CLAIM_PREVIOUS), lets read and write as before, keeps others out, and what was
 /// opened under it is claimed when it goes (CLAIM_DELEGATE_CUR, CLAIM_DELEG_CUR_FH), locks and all.
 #[test]
 fn delegations_come_back_and_are_turned_into_opens() {
-    for (minor, kind) in [
-        (0, FOR_READING),
-        (1, FOR_READING),
-        (1, FOR_WRITING),
-        (2, FOR_WRITING),
-    ] {
-        let mut server = hasty();
-        let mut a = Host::ready(&server, minor, "a");
-        let file = a.open("file").expect("made").fh;
-        restart(&mut server, true);
-        let mut a = Host::by(&server, "a", &Terms::new(minor).called_back());
-        let shares = (if kind == FOR_WRITING { BOTH } else { READ }, 0);
-        let open = a.reclaim_as(&file, shares, kind).expect("held before");
-        let (deleg, at_once) = open.deleg.expect("delegated before");
-        // A session can be called back from its beginning on.
-        assert_eq!(at_once, minor == 0, "to be returned at once");
-        assert_eq!(a.read(&file, &deleg), S::Ok, "4.{minor} {kind}");
-        // Not while others may have something to reclaim.
-        let root = a.root.clone();
-        let mut by_name: Vec<u8> = encode(&0_u32);
-        by_name.extend(encode(&2_u32));
-        by_name.extend(encode(&deleg));
-        by_name.extend(encode(&Component4(b"file")));
-        assert_eq!(a.open_by(&root, shares, &by_name).err(), Some(S::Grace));
-        assert_eq!(a.complete(), S::Ok);
-        let mut b = Host::ready(&server, minor, "b");
-        b.open_in_time("other", &mut [&mut a]);
-        assert_eq!(
-            open_shared(&mut b, "file", (WRITE, 0)).err(),
-            Some(S::Delay)
-        );
-        if let Link::New(session) = &mut a.link {
-            let recall = session.callback();
-            let args: CbRecall4args<'_> = recall.args(CbOp4::Recall);
-            assert_eq!((args.stateid, args.fh.0), (deleg, file.as_slice()));
-            session.answer(&recall, S::Ok, &());
-        }
-        let mut under = a.open_by(&root, shares, &by_name).expect("delegated");
-        let mut locks = Locks::new(&mut under, b"process");
-        assert_eq!(locks.lock(&mut a, kind, (0, 10), false), S::Ok);
-        if minor > 0 {
-            let mut by_file: Vec<u8> = encode(&0_u32);
-            by_file.extend(encode(&5_u32));
-            by_file.extend(encode(&deleg));
-            a.open_by(&file, shares, &by_file).expect("delegated");
-        }
-        let back = a.at(&file, Ops::new().op(Op4::Delegreturn, &deleg));
-        assert_eq!(back.status, S::Ok);
-        assert!(a.open_by(&root, shares, &by_name).is_err(), "returned");
-        b.open("file").expect("returned");
-        assert!(!is_free(&mut b, &file, FOR_WRITING, (5, 1)));
-    }
+    at_once(
+        [
+            (0, FOR_READING),
+            (1, FOR_READING),
+            (1, FOR_WRITING),
+            (2, FOR_WRITING),
+        ],
+        |(minor, kind)| {
+            let mut server = hasty();
+            let mut a = Host::ready(&server, minor, "a");
+            let file = a.open("file").expect("made").fh;
+            restart(&mut server, true);
+            let mut a = Host::by(&server, "a", &Terms::new(minor).called_back());
+            let shares = (if kind == FOR_WRITING { BOTH } else { READ }, 0);
+            let open = a.reclaim_as(&file, shares, kind).expect("held before");
+            let (deleg, at_once) = open.deleg.expect("delegated before");
+            // A session can be called back from its beginning on.
+            assert_eq!(at_once, minor == 0, "to be returned at once");
+            assert_eq!(a.read(&file, &deleg), S::Ok, "4.{minor} {kind}");
+            // Not while others may have something to reclaim.
+            let root = a.root.clone();
+            let mut by_name: Vec<u8> = encode(&0_u32);
+            by_name.extend(encode(&2_u32));
+            by_name.extend(encode(&deleg));
+            by_name.extend(encode(&Component4(b"file")));
+            assert_eq!(a.open_by(&root, shares, &by_name).err(), Some(S::Grace));
+            assert_eq!(a.complete(), S::Ok);
+            let mut b = Host::ready(&server, minor, "b");
+            b.open_in_time("other", &mut [&mut a]);
+            assert_eq!(
+                open_shared(&mut b, "file", (WRITE, 0)).err(),
+                Some(S::Delay)
+            );
+            if let Link::New(session) = &mut a.link {
+                let recall = session.callback();
+                let args: CbRecall4args<'_> = recall.args(CbOp4::Recall);
+                assert_eq!((args.stateid, args.fh.0), (deleg, file.as_slice()));
+                session.answer(&recall, S::Ok, &());
+            }
+            let mut under = a.open_by(&root, shares, &by_name).expect("delegated");
+            let mut locks = Locks::new(&mut under, b"process");
+            assert_eq!(locks.lock(&mut a, kind, (0, 10), false), S::Ok);
+            if minor > 0 {
+                let mut by_file: Vec<u8> = encode(&0_u32);
+                by_file.extend(encode(&5_u32));
+                by_file.extend(encode(&deleg));
+                a.open_by(&file, shares, &by_file).expect("delegated");
+            }
+            let back = a.at(&file, Ops::new().op(Op4::Delegreturn, &deleg));
+            assert_eq!(back.status, S::Ok);
+            assert!(a.open_by(&root, shares, &by_name).is_err(), "returned");
+            b.open("file").expect("returned");
+            assert!(!is_free(&mut b, &file, FOR_WRITING, (5, 1)));
+        },
+    );
 }
 
 /// Hosts of NLM and clients of version 4 reclaim in the same grace, in either order, and never the same range.
 #[test]
 fn nlm_and_version_4_reclaim_in_one_grace() {
     let reclaim = |args: &mut nfsd::nlm::types::LockArgs<'_>| args.reclaim = true;
-    for (minor, host_first) in [(0, true), (1, true), (1, false)] {
+    at_once([(0, true), (1, true), (1, false)], |(minor, host_first)| {
         let mut server = hasty();
         let mut host = NlmHost::new(server.addr(), "alpha");
         let root = host.mount(&server.export());
@@ -316,7 +322,7 @@ fn nlm_and_version_4_reclaim_in_one_grace() {
             assert_eq!(is_free(&mut b, &fh, FOR_READING, range), free, "{range:?}");
         }
         assert_eq!(host.lock(&file3, 1, (105, 1)), NlmStat::Denied);
-    }
+    });
 }
 
 /// Grace goes on while a single client may come, and is over when the last one has completed or is gone: never earlier,

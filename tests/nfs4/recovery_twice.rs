@@ -10,17 +10,18 @@ use tests::client::nfs4::Ops;
 use tests::client::nlm::Host as NlmHost;
 use tests::daemon::{Setup, TestServer};
 
-use super::recovery::{Host, LONG, Link, Open, refused};
+use super::recovery::{Host, LONG, Link, Open, at_once, refused};
 
 const READ: u32 = 1;
 const READ_DELEG: u32 = 1;
 const RECALLABLE_STATE_REVOKED: u32 = 0x40;
 
-/// Leases are short, grace mostly too. One worker: what one request leaves to be done is begun before the next one runs.
-fn server(grace: &str) -> TestServer {
+/// Leases are short, grace mostly too, but for what must be done in time on a machine with other work and a slow disk. One
+/// worker: what one request leaves to be done is begun before the next one runs.
+fn server(lease: &str, grace: &str) -> TestServer {
     let args = [
         "--lease-time",
-        "3s",
+        lease,
         "--grace-time",
         grace,
         "--threads",
@@ -59,8 +60,8 @@ fn open_at_last(host: &mut Host, name: &str, others: &mut [&mut Host]) -> Open {
 /// after the next restart, too.
 #[test]
 fn who_goes_on_after_its_reclaims_of_4_0_keeps_the_right() {
-    for late in [false, true] {
-        let mut server = server("3s");
+    at_once([false, true], |late| {
+        let mut server = server("10s", "10s");
         let mut a = Host::ready(&server, 0, "a");
         let mut file = a.open("file").expect("made");
         assert_eq!(a.lock(&mut file, false), S::Ok);
@@ -81,14 +82,14 @@ fn who_goes_on_after_its_reclaims_of_4_0_keeps_the_right() {
         let mut a = Host::new(&server, 0, "a");
         let mut mine = a.reclaim(&file.fh).expect("held twice");
         assert_eq!(a.lock(&mut mine, true), S::Ok, "late: {late}");
-    }
+    });
 }
 
 /// The same client, cut off in the middle: what it had not reclaimed was another's in between. Also its part is lost then,
 /// but only until it shows that it knows.
 #[test]
 fn who_is_cut_off_in_its_reclaims_of_4_0_does_not_go_on_after_the_next_restart() {
-    let mut server = server("3s");
+    let mut server = server("10s", "10s");
     let mut a = Host::ready(&server, 0, "a");
     let mut file = a.open("file").expect("made");
     let other = a.open("other").expect("made");
@@ -117,7 +118,7 @@ fn who_is_cut_off_in_its_reclaims_of_4_0_does_not_go_on_after_the_next_restart()
 /// A delegation of 4.0 is revoked after it was reclaimed. The client goes on, and gets more, and has no way to know.
 #[test]
 fn a_delegation_revoked_after_its_reclaim_is_not_reclaimed_in_4_0() {
-    let mut server = server("3s");
+    let mut server = server("10s", "10s");
     let mut a = Host::ready(&server, 0, "a");
     let file = a.open("file").expect("made");
     again(&mut server);
@@ -149,8 +150,9 @@ enum Revoked {
 /// FREE_STATEID of what was revoked does (RFC 8881 8.4.3, 10.5).
 #[test]
 fn a_client_does_not_reclaim_until_it_has_freed_what_was_revoked() {
-    for when in [Revoked::InGrace, Revoked::Later, Revoked::Seen] {
-        let mut server = server("12s");
+    at_once([Revoked::InGrace, Revoked::Later, Revoked::Seen], |when| {
+        // All complete, or one would wait for a minute.
+        let mut server = server("6s", "60s");
         let mut a = Host::ready(&server, 1, "a");
         let (file, kept) = (a.open("file").expect("made"), a.open("kept").expect("made"));
         let mut b = Host::ready(&server, 1, "b");
@@ -187,7 +189,7 @@ fn a_client_does_not_reclaim_until_it_has_freed_what_was_revoked() {
         let mut a = Host::new(&server, 1, "a");
         let reclaimed = a.reclaim(&kept.fh);
         assert_eq!(refused(reclaimed), when != Revoked::Seen, "{when:?}");
-    }
+    });
 }
 
 fn status(host: &Host) -> u32 {
@@ -200,7 +202,7 @@ fn status(host: &Host) -> u32 {
 /// A host of NLM that did not reclaim before the end of grace does not after the next restart.
 #[test]
 fn what_a_host_of_nlm_did_not_reclaim_in_time_is_never_reclaimed() {
-    let mut server = server("3s");
+    let mut server = server("10s", "10s");
     let mut a = NlmHost::new(server.addr(), "alpha");
     let root = a.mount(&server.export());
     let file = a.client.new_file(&root, b"file", 0o666);

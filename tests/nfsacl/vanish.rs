@@ -170,7 +170,7 @@ impl Bed {
     }
 
     fn wait(&self, what: &str, mut until: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         while !until() {
             assert!(Instant::now() < end, "{what}:\n{}", self.server.log());
             std::thread::sleep(Duration::from_millis(1));

@@ -9,7 +9,7 @@ use nfsd::nfs3::status::Nfsstat3;
 use nfsd::nfs3::types::{Createhow3, StableHow};
 use rustix::process::{Resource, Rlimit, Signal};
 use tests::client::nfs3::{Outcome as _, at, mode, nfs3};
-use tests::client::{Client, Fh};
+use tests::client::{Client, Fh, PATIENCE};
 use tests::daemon::{Setup, TestServer, fresh_dir, policies};
 use tests::image::Fs;
 use tests::loopfs::{LOOP, LoopFs};
@@ -198,7 +198,7 @@ fn sigterm_with_requests_stuck_in_the_kernel() {
         let began = Instant::now();
         // Its threads in the kernel end when the disk thaws; that the server has stopped serving is seen before.
         while Client::connect_maybe(bed.server.addr()) {
-            assert!(began.elapsed() < Duration::from_secs(20), "still listening");
+            assert!(began.elapsed() < PATIENCE, "still listening");
             std::thread::sleep(Duration::from_millis(50));
         }
         let log = bed.server.log();
@@ -208,7 +208,7 @@ fn sigterm_with_requests_stuck_in_the_kernel() {
         );
         std::thread::sleep(Duration::from_secs(7));
         drop(ice);
-        bed.server.wait_end(Duration::from_secs(10));
+        bed.server.wait_end(PATIENCE);
         let log = bed.server.log();
         assert!(
             log.contains("stopped") || log.contains("in flight"),

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tests::client::Client;
+use tests::client::{Client, PATIENCE};
 use tests::daemon::{Setup, TestServer};
 
 /// Bytes of memory the process really uses.
@@ -74,7 +74,7 @@ fn no_more_connections_than_allowed() {
     let mut clients: Vec<Client> = (0..5).map(|_| server.client()).collect();
     clients.iter_mut().for_each(Client::null);
     let mut sixth = server.client();
-    assert!(sixth.closed_within(Duration::from_secs(10)));
+    assert!(sixth.closed_within(PATIENCE));
     clients.iter_mut().for_each(Client::null);
     clients.pop();
     // One has left: there is room again, as soon as the server has noticed.
@@ -95,7 +95,7 @@ fn no_more_connections_of_one_client_than_allowed() {
     let mut clients: Vec<Client> = (0..3).map(|_| server.client()).collect();
     clients.iter_mut().for_each(Client::null);
     let mut fourth = server.client();
-    assert!(fourth.closed_within(Duration::from_secs(10)));
+    assert!(fourth.closed_within(PATIENCE));
     Client::connect(server.addrs()[1]).null();
     clients.iter_mut().for_each(Client::null);
 }

@@ -336,16 +336,22 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads until `input` has `len` bytes; false at the end of the stream.
+    /// Reads until `input` has `len` bytes; false at the end of the stream. It looks for what has come already also when
+    /// the time is up.
     fn fill(&mut self, len: usize, end: Instant) -> io::Result<bool> {
         let mut chunk = [0; 64 << 10];
         while self.input.len() < len {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            match self.stream.read(&mut chunk) {
+            let read = if left.is_zero() {
+                let flags = rustix::net::RecvFlags::DONTWAIT;
+                rustix::net::recv(&self.stream, &mut chunk[..], flags)
+                    .map(|(n, _)| n)
+                    .map_err(io::Error::from)
+            } else {
+                self.stream.set_read_timeout(Some(left))?;
+                self.stream.read(&mut chunk)
+            };
+            match read {
                 Ok(0) => return Ok(false),
                 Ok(n) => self.input.extend_from_slice(&chunk[..n]),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +13,8 @@ use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -67,6 +70,8 @@ pub struct TestServer {
     child: Option<Child>,
     setup: Setup,
     addrs: Vec<SocketAddr>,
+    /// While it does not run: its ports, so that nobody gets them who asks for a free one.
+    kept: Vec<OwnedFd>,
     baseline: BTreeMap<String, u64>,
     dir: TempDir,
 }
@@ -82,8 +87,8 @@ const GAUGES: [&str; 7] = [
     "tasks",
 ];
 
-/// How long a server may take for what it does at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take for what it does at once, on a machine with other work and a slow disk.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Setup {
     /// With exports(5) options other than the default `rw,no_root_squash,insecure`.
@@ -145,6 +150,7 @@ impl Setup {
             child: None,
             setup: self,
             addrs: Vec::new(),
+            kept: Vec::new(),
             baseline: BTreeMap::new(),
             dir,
         };
@@ -242,19 +248,26 @@ impl TestServer {
         fs::read_to_string(self.dir().join("log")).unwrap_or_default()
     }
 
-    /// Its counters and gauges, as `ringnfs stats` prints them.
+    /// Its counters and gauges, as `ringnfs stats` prints them, of all its workers: one that is slow to answer is asked
+    /// again.
     ///
     /// # Panics
-    /// If it does not answer.
+    /// If it does not answer, or a worker does not.
     #[track_caller]
     pub fn stats(&self) -> BTreeMap<String, u64> {
-        let socket = self.dir().join("runtime").join("control.sock");
-        let text = nfsd::control::request(&socket, "stats").expect("stats");
-        let line = |line: &str| {
-            let (name, value) = line.split_once(' ').expect("NAME VALUE");
-            (name.to_owned(), value.parse().expect("a number"))
-        };
-        text.lines().map(line).collect()
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let text = self.control("stats").expect("stats");
+            let line = |line: &str| {
+                let (name, value) = line.split_once(' ').expect("NAME VALUE");
+                (name.to_owned(), value.parse().expect("a number"))
+            };
+            let all: BTreeMap<String, u64> = text.lines().map(line).collect();
+            if all.get("workers.stuck") == Some(&0) {
+                return all;
+            }
+            assert!(Instant::now() < end, "a worker is stuck: {all:?}");
+        }
     }
 
     /// One of them; 0 for a counter that has not counted yet.
@@ -355,11 +368,13 @@ impl TestServer {
         let end = Instant::now() + PATIENCE;
         let wanted = self.setup.listen.len();
         loop {
+            self.keep_ports();
             let log = self.log();
             let addrs = served_addresses(&log[seen..]);
             // The port mapper has addresses besides.
             if addrs.len() >= wanted {
                 self.addrs = addrs;
+                self.kept.clear();
                 break;
             }
             let dead = !self.alive();
@@ -377,6 +392,15 @@ impl TestServer {
             last = now;
         }
         self.baseline = last;
+    }
+
+    /// Sockets that are bound but do not listen leave room for one that will, and for no other.
+    fn keep_ports(&mut self) {
+        if self.kept.is_empty() {
+            // Not while the kernel has not yet closed those of a killed server.
+            let kept: Result<_, _> = self.addrs.iter().map(bound).collect();
+            self.kept = kept.unwrap_or_default();
+        }
     }
 
     fn spawn(&self) -> Child {
@@ -459,6 +483,7 @@ impl TestServer {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+            self.keep_ports();
         }
     }
 
@@ -472,6 +497,7 @@ impl TestServer {
         let end = Instant::now() + limit;
         loop {
             if let Ok(Some(status)) = child.try_wait() {
+                self.keep_ports();
                 return status;
             }
             if Instant::now() > end {
@@ -518,6 +544,19 @@ impl Drop for TestServer {
         }
         self.kill9();
     }
+}
+
+/// A socket with this address, which another may share as long as this one does not listen.
+fn bound(addr: &SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let family = if addr.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, addr)?;
+    Ok(socket)
 }
 
 /// The addresses of the log lines that say where it serves.

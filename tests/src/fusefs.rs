@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client::PATIENCE;
 use crate::need::Need;
 
 /// What these need from the machine.
@@ -45,7 +46,7 @@ impl FuseFs {
             dir: dir.to_owned(),
             daemon: command.spawn().expect("bindfs"),
         };
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + PATIENCE;
         while !made.mounted() {
             let dead = made.daemon.try_wait();
             assert!(matches!(dead, Ok(None)), "bindfs ended: {dead:?}");
@@ -73,10 +74,30 @@ impl FuseFs {
 
     /// Stops the daemon: whoever uses the file system waits until the value is dropped. Let that be before the server is
     /// killed: a process with threads stuck in the kernel does not end.
+    ///
+    /// # Panics
+    /// If it does not stop in time.
     #[must_use = "it goes on when dropped"]
     pub fn stop(&self) -> Stopped<'_> {
         self.signal(Signal::STOP);
-        Stopped(self)
+        let stopped = Stopped(self);
+        // Until the thread that takes the signal has run, the others go on.
+        let end = Instant::now() + PATIENCE;
+        while !self.all_stopped() {
+            assert!(Instant::now() < end, "bindfs does not stop");
+            thread::sleep(Duration::from_millis(2));
+        }
+        stopped
+    }
+
+    /// All threads of the daemon are in the state `T` of proc_pid_stat(5).
+    fn all_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.daemon.id()));
+        tasks.expect("its threads").flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            stat.is_empty() || state.starts_with('T')
+        })
     }
 }
 

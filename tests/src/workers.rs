@@ -23,8 +23,8 @@ use vfs::Errno;
 use vfs::exec::Remote;
 use vfs::uring::RingConfig;
 
-/// Long enough for anything that happens at all.
-pub const LONG: Duration = Duration::from_secs(30);
+/// Long enough for anything that happens at all, on a machine with other work and a slow disk.
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// The procedure called.
 pub const CB: Procedure = Procedure {

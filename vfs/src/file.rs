@@ -28,6 +28,8 @@ use crate::uring::meta_ops;
 /// A descriptor open for writing makes `execve(2)` of the file fail (`ETXTBSY`) and blocks leases,
 /// so it is closed when idle this long.
 const WRITE_IDLE: Duration = Duration::from_secs(2);
+/// It could not be closed for so long because it was always being read: from then on reads have one of their own.
+const READ_APART: Duration = Duration::from_secs(4);
 /// With unstable data the kernel has written back by then, whose errors must be seen before closing.
 const DIRTY_IDLE: Duration = Duration::from_secs(60);
 
@@ -276,10 +278,13 @@ impl File {
     fn cached_fd(&self, write: bool) -> Option<Arc<OpenFd>> {
         let mut data = self.data();
         let now = exec::now();
-        // A descriptor for writing can read as well, but reads must not keep it open.
+        // A descriptor for writing can read as well, but reads must not keep it open. With locks on the host it stays open,
+        // and to close another one may lose them.
         if !write
             && data.read.is_none()
             && let Some(slot) = &data.write
+            && (now.saturating_duration_since(slot.used) < READ_APART
+                || self.locks.get().is_some_and(|locks| locks.busy()))
         {
             return Some(slot.fd.clone());
         }

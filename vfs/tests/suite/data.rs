@@ -6,9 +6,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use crate::scratch::{self, alone, config, n, slice, soon, trees};
+use crate::scratch::{self, LONG, alone, config, n, slice, soon, trees};
 use vfs::exec::{self, Remote};
 use vfs::stable::{GroupSync, Verifier};
 use vfs::uring::IoPolicy;
@@ -321,16 +320,24 @@ fn a_program_just_written_can_be_run() {
             "open for writing until idle"
         );
         exec::spawn(t.vfs.clone().sweep());
-        let ran = soon(|| {
-            // Being read meanwhile does not keep it open for writing.
+        // Being read meanwhile, without a pause, does not keep it open for writing.
+        let readers = Rc::new(Cell::new(4));
+        let stop = Rc::new(Cell::new(false));
+        for _ in 0..readers.get() {
             let (vfs, file) = (t.vfs.clone(), file.clone());
+            let (readers, stop) = (readers.clone(), stop.clone());
             exec::spawn(async move {
-                let read = vfs.read(&Cred::root(), &file, 0, 10).await;
-                assert!(read.result.is_ok());
+                while !stop.get() {
+                    let read = vfs.read(&Cred::root(), &file, 0, 10).await;
+                    assert!(read.result.is_ok());
+                    exec::yield_now().await;
+                }
+                readers.set(readers.get() - 1);
             });
-            run().is_ok_and(|status| status.success())
-        });
-        assert!(ran.await);
+        }
+        assert!(soon(|| run().is_ok_and(|status| status.success())).await);
+        stop.set(true);
+        assert!(soon(|| readers.get() == 0).await);
         // Running, it cannot be written.
         fs::copy("/bin/sleep", t.path.join("sleep")).expect("copy");
         let child = std::process::Command::new(t.path.join("sleep"))
@@ -431,8 +438,7 @@ fn a_leaders_end_is_not_the_groups() {
             let remote = Remote::new(1).expect("worker");
             exec::run(&remote, &config(IoPolicy::Ring), async move {
                 while left.load(Ordering::SeqCst) < 100 {
-                    let got =
-                        exec::timeout(Duration::from_secs(20), group.sync(&file, true, &verifier));
+                    let got = exec::timeout(LONG, group.sync(&file, true, &verifier));
                     let got = got.await.expect("an answer");
                     assert!(got == Ok(()) || got == Err(Errno::EIO), "{got:?}");
                 }

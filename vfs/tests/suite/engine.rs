@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::scratch::{self, POLICIES, alone, config, quiet, run, soon};
+use crate::scratch::{self, LONG, POLICIES, alone, config, quiet, run, soon};
 use vfs::exec::{self, Remote, oneshot};
 use vfs::uring::fixed::OpenFd;
 use vfs::uring::meta_ops;
@@ -119,9 +119,11 @@ fn timers_fire_in_order_and_a_later_set_earlier_one_is_not_slept_over() {
         exec::sleep(Duration::from_millis(5)).await;
         let late = Arc::new(AtomicBool::new(false));
         let (remote, flag) = (exec::remote(), late.clone());
+        let (woke, waits) = std::sync::mpsc::channel::<()>();
         let poster = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(900));
-            remote.post(move || flag.store(true, Ordering::SeqCst));
+            if waits.recv_timeout(LONG) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                remote.post(move || flag.store(true, Ordering::SeqCst));
+            }
         });
         // Set when the loop has already worked out when the next timer is due.
         exec::yield_now().await;
@@ -130,6 +132,7 @@ fn timers_fire_in_order_and_a_later_set_earlier_one_is_not_slept_over() {
             !late.load(Ordering::SeqCst),
             "slept until somebody else woke the worker"
         );
+        drop(woke);
         poster.join().expect("poster");
     });
 }
@@ -259,8 +262,11 @@ fn a_worker_that_ends_still_delivers_its_last_wake_up() {
         let out = woken.clone();
         let other = std::thread::spawn(move || {
             exec::run(&far, &ring(), async move {
-                let timed = exec::timeout(Duration::from_millis(900), receiver).await;
-                out.store(timed == Some(Some(5)), Ordering::SeqCst);
+                // What is sent is looked at again when the time is up, so it is the time that tells.
+                let began = exec::now();
+                let timed = exec::timeout(LONG, receiver).await;
+                let in_time = exec::now() - began < LONG;
+                out.store(timed == Some(Some(5)) && in_time, Ordering::SeqCst);
             })
             .expect("worker b");
         });
@@ -343,10 +349,12 @@ fn accepted_connections_nobody_takes_are_closed() {
             let mut accept = net_ops::accept(&listener);
             let one = TcpStream::connect(address).expect("connect");
             assert!(accept.next().await.expect("an item").is_ok());
+            let before = scratch::descriptors().len();
             let more: Vec<_> = (0..10)
                 .map(|_| TcpStream::connect(address).expect("connect"))
                 .collect();
-            exec::sleep(Duration::from_millis(5)).await;
+            // Both ends of each are here: the kernel has accepted them.
+            assert!(soon(|| scratch::descriptors().len() >= before + 20).await);
             if cancelled {
                 accept.cancel();
                 let mut taken = 0;
