@@ -267,6 +267,7 @@ pub fn gauges() -> Vec<(&'static str, u64)> {
     exec::with_ring(|ring| {
         vec![
             ("requests.in_kernel", ring.in_flight() as u64),
+            ("workers.apart", u64::from(ring.apart())),
             ("buffers.out", ring.pool.outstanding() as u64),
             ("buffers.mapped_bytes", ring.pool.mapped() as u64),
             ("buffers.recv_out", ring.recv.outstanding() as u64),

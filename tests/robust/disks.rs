@@ -89,6 +89,15 @@ fn frozen(policy: &str, requests: usize) {
                 .new_file(&bed.disk_root, format!("w{n}").as_bytes(), 0o644),
         })
         .collect();
+    // Files of the other export, on connections of their own, so that every worker has some.
+    let mut others: Vec<(Client, Fh)> = (0..8)
+        .map(|n| {
+            let file = bed
+                .other
+                .new_file(&bed.root, format!("o{n}").as_bytes(), 0o644);
+            (bed.server.client(), file)
+        })
+        .collect();
     let ice = bed.disk.freeze();
     let mut stuck = Vec::new();
     for (n, lane) in lanes.iter().enumerate() {
@@ -107,7 +116,19 @@ fn frozen(policy: &str, requests: usize) {
             stuck.push((client, xid, false));
         }
     }
-    std::thread::sleep(Duration::from_millis(300));
+    // The kernel lets writes of files stand in line whose inodes hash alike, of all file systems together. Once they are
+    // known to be stuck, others pass them.
+    let late = Instant::now() + PATIENCE;
+    while bed.server.stat("workers.apart") == 0 {
+        assert!(Instant::now() < late, "stuck, and nobody sees it");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Another worker may see it a second later.
+    std::thread::sleep(Duration::from_secs(3));
+    for (client, file) in &mut others {
+        let wrote = client.write(file, 0, &data, StableHow::FileSync);
+        wrote.expect("WRITE beside a frozen disk");
+    }
     // Another export, over old and new connections, while they wait.
     let began = Instant::now();
     for n in 0..10 {
@@ -141,7 +162,7 @@ fn frozen(policy: &str, requests: usize) {
         }
     }
     works(&mut bed.client, &bed.disk_root, 1);
-    drop(stuck);
+    drop((stuck, others));
     end(bed);
 }
 

@@ -138,36 +138,41 @@ impl Threads {
     }
 
     /// Calls an idle thread, or starts one.
-    fn another(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
-        if state.idle > state.called {
-            state.called += 1;
-            drop(state);
-            self.0.wake.notify_one();
-            return Ok(());
-        }
-        if state.threads >= state.limit {
-            return Ok(());
-        }
-        state.threads += 1;
-        drop(state);
-        let inner = self.0.clone();
-        let spawned = std::thread::Builder::new()
-            .name("blocking".into())
-            .spawn(move || work_loop(&inner));
-        if spawned.is_err() {
-            let mut state = self.0.state();
-            state.threads -= 1;
-            // Nobody would ever take it: the callers get EAGAIN, or EIO from a closed channel.
-            if state.threads == 0 {
-                let lost = std::mem::take(&mut state.queue);
-                self.0.queued.store(0, Ordering::Relaxed);
-                drop(state);
-                drop(lost);
-                return Err(Errno::EAGAIN);
-            }
-        }
-        Ok(())
+    fn another(&self, state: MutexGuard<'_, State>) -> Result<()> {
+        another(&self.0, state)
     }
+}
+
+/// Calls an idle thread of the pool, or starts one if it may have more.
+fn another(inner: &Arc<Inner>, mut state: MutexGuard<'_, State>) -> Result<()> {
+    if state.idle > state.called {
+        state.called += 1;
+        drop(state);
+        inner.wake.notify_one();
+        return Ok(());
+    }
+    if state.threads >= state.limit {
+        return Ok(());
+    }
+    state.threads += 1;
+    drop(state);
+    let own = inner.clone();
+    let spawned = std::thread::Builder::new()
+        .name("blocking".into())
+        .spawn(move || work_loop(&own));
+    if spawned.is_err() {
+        let mut state = inner.state();
+        state.threads -= 1;
+        // Nobody would ever take it: the callers get EAGAIN, or EIO from a closed channel.
+        if state.threads == 0 {
+            let lost = std::mem::take(&mut state.queue);
+            inner.queued.store(0, Ordering::Relaxed);
+            drop(state);
+            drop(lost);
+            return Err(Errno::EAGAIN);
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Threads {
@@ -189,7 +194,7 @@ pub(crate) fn become_caller(cred: &Cred) -> Result<()> {
     IDENTITY.with_borrow_mut(|identity| identity.become_cred(cred))
 }
 
-fn work_loop(inner: &Inner) {
+fn work_loop(inner: &Arc<Inner>) {
     loop {
         let (cred, work) = {
             let mut state = inner.state();
@@ -197,6 +202,10 @@ fn work_loop(inner: &Inner) {
                 if let Some(item) = state.queue.pop_front() {
                     inner.queued.store(state.queue.len(), Ordering::Relaxed);
                     state.moved = exec::now();
+                    // Where threads are stuck, this one may soon be, and nobody is to wait for that to show.
+                    if state.limit > inner.max_threads && !state.queue.is_empty() {
+                        let _ = another(inner, state);
+                    }
                     break item;
                 }
                 // Threads that were stuck and came back are too many.

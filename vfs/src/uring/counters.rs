@@ -26,6 +26,7 @@ calls! {
     Setxattr = "setxattr", Fsync = "fsync", Getgrouplist = "getgrouplist",
     Lseek = "lseek", CopyFileRange = "copy_file_range", Ficlonerange = "ioctl_ficlonerange",
     Listxattr = "listxattr", Removexattr = "removexattr", Quotactl = "quotactl_fd",
+    Pwrite = "pwrite", Fallocate = "fallocate",
 }
 
 /// Names of io_uring opcodes by number.

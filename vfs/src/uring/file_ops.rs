@@ -4,10 +4,11 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use io_uring::{opcode, squeue, types};
-use rustix::fs::{AtFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FallocateFlags, Statx, StatxFlags};
 use rustix::io::{IoSlice, IoSliceMut, ReadWriteFlags};
 
 use super::IoPolicy;
+use super::blocking;
 use super::buf::{Buf, Slice};
 use super::counters::Call;
 use super::fixed::{OpenFd, Target, on_target, target};
@@ -184,7 +185,7 @@ pub async fn read(
 
 struct WriteOp {
     target: Target,
-    file: Arc<OpenFd>,
+    _file: Arc<OpenFd>,
     data: Slice,
     offset: u64,
     personality: Personality,
@@ -206,7 +207,7 @@ impl Op for WriteOp {
                 opcode::Write::new(fd, ptr, len).offset(self.offset).build()
             }),
         };
-        off_worker(entry, &self.file).personality(self.personality.id())
+        entry.personality(self.personality.id())
     }
 
     fn complete(self, res: i32, _: u32) -> Self::Output {
@@ -218,25 +219,40 @@ impl Op for WriteOp {
     }
 }
 
+/// Whether a change of a regular file goes to a pool thread instead of io-wq, where it could hold up others, or others
+/// it (see [`super::relief`]).
+pub(super) fn apart(file: &OpenFd) -> bool {
+    file.waits() || exec::with_ring(|r| r.apart())
+}
+
 /// Writes `data` at `offset` as `cred` (who pays quota and clears setuid bits); may come back short.
 ///
 /// # Errors
 /// `write(2)`.
 pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) -> Result<usize> {
-    let target = target(file);
-    exec::with_ring(|r| {
-        r.counters
-            .data_op(target.slot().is_some(), data.registered().is_some())
-    });
-    let personality = personality(cred)?;
-    run(WriteOp {
-        target,
-        file: file.clone(),
-        data,
-        offset,
-        personality,
-    })
-    .await
+    if !apart(file) {
+        let target = target(file);
+        exec::with_ring(|r| {
+            r.counters
+                .data_op(target.slot().is_some(), data.registered().is_some())
+        });
+        let personality = personality(cred)?;
+        let wrote = run(WriteOp {
+            target,
+            _file: file.clone(),
+            data: data.clone(),
+            offset,
+            personality,
+        })
+        .await;
+        if wrote != Err(Errno::ECANCELED) {
+            return wrote;
+        }
+    }
+    // The buffers belong to their worker.
+    let (file, data) = (file.clone(), data.to_vec());
+    let write = move || Ok(rustix::io::pwrite(&*file, &data, offset)?);
+    blocking::run(cred, Call::Pwrite, write).await
 }
 
 /// Tries to write without sleeping, as the server: only for callers whose identity makes no
@@ -333,16 +349,25 @@ pub async fn fallocate(
     len: u64,
     cred: &Cred,
 ) -> Result<()> {
-    let personality = personality(cred)?;
-    run(FallocateOp {
-        target: target(file),
-        _file: file.clone(),
-        mode,
-        offset,
-        len,
-        personality,
-    })
-    .await
+    if !apart(file) {
+        let personality = personality(cred)?;
+        let done = run(FallocateOp {
+            target: target(file),
+            _file: file.clone(),
+            mode,
+            offset,
+            len,
+            personality,
+        })
+        .await;
+        if done != Err(Errno::ECANCELED) {
+            return done;
+        }
+    }
+    let file = file.clone();
+    let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+    let allocate = move || Ok(rustix::fs::fallocate(&*file, flags, offset, len)?);
+    blocking::run(cred, Call::Fallocate, allocate).await
 }
 
 struct FadviseOp {

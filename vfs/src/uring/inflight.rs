@@ -115,17 +115,16 @@ impl Inflight {
         .collect()
     }
 
-    /// What is in flight besides network operations, which wait for clients by their nature.
-    pub(crate) fn file_keys(&self) -> impl Iterator<Item = Key> {
-        let file = |op: &dyn AnyOp| !is_network(op.code());
-        let live = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(move |(_, s)| s.live && s.op.as_deref().is_some_and(file));
-        live.map(|(i, s)| Key {
-            index: i as u32,
-            generation: s.generation,
+    /// What is in flight, with its opcode, besides network operations, which wait for clients by their nature.
+    pub(crate) fn file_keys(&self) -> impl Iterator<Item = (Key, u8)> {
+        let live = self.slots.iter().enumerate().filter(|(_, s)| s.live);
+        live.filter_map(|(i, s)| {
+            let code = s.op.as_deref().map(AnyOp::code)?;
+            let key = Key {
+                index: i as u32,
+                generation: s.generation,
+            };
+            (!is_network(code)).then_some((key, code))
         })
     }
 

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 
 use super::blocking::Job;
 use super::counters::Call;
-use super::file_ops::{adaptive, count_inline};
+use super::file_ops::{adaptive, apart, count_inline};
 use super::fixed::OpenFd;
 use super::op::{Entry, Op, run};
 use super::personality::{Personality, personality};
@@ -26,7 +26,7 @@ trait Meta: Send + 'static {
     fn sqe(&mut self) -> squeue::Entry;
     fn call(self) -> Result<Self::Out>;
     fn done(res: i32) -> Result<Self::Out>;
-    /// The kernel lacks the opcode: always by system call.
+    /// Not by the ring this time: always by system call.
     fn no_opcode(&self) -> bool {
         false
     }
@@ -299,16 +299,16 @@ impl Meta for TruncateMeta {
 
 /// Sets the size of a file open for writing. Errors: `ftruncate(2)`.
 pub async fn ftruncate(cred: &Cred, file: &Arc<OpenFd>, len: u64) -> Result<()> {
-    let opcode = exec::with_ring(|r| r.features.ftruncate);
-    meta(
-        cred,
-        TruncateMeta {
-            file: file.clone(),
-            len,
-            opcode,
-        },
-    )
-    .await
+    let truncate = |opcode| TruncateMeta {
+        file: file.clone(),
+        len,
+        opcode,
+    };
+    let opcode = exec::with_ring(|r| r.features.ftruncate) && !apart(file);
+    match meta(cred, truncate(opcode)).await {
+        Err(Errno::ECANCELED) if opcode => meta(cred, truncate(false)).await,
+        done => done,
+    }
 }
 
 /// A held descriptor by its `/proc/self/fd` path, for calls that take no `O_PATH` descriptor.

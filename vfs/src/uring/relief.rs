@@ -1,8 +1,10 @@
 //! More io-wq threads while some are stuck: a file system that does not answer (frozen, a dead disk)
-//! keeps every thread that works for it, and those of others must not run out.
+//! keeps every thread that works for it, and those of others must not run out. Nor must others stand in line behind
+//! what is stuck: io-wq changes regular files whose inodes hash alike, into 64 buckets for all file systems together,
+//! one after the other.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use io_uring::{opcode, squeue};
 
@@ -18,6 +20,9 @@ pub(crate) struct Relief {
     base: u32,
     added: Cell<u32>,
     seen: RefCell<HashSet<Key>>,
+    /// What stands in line or is stuck has been asked back.
+    asked_back: RefCell<HashSet<Key>>,
+    apart: Cell<bool>,
 }
 
 impl Relief {
@@ -26,18 +31,52 @@ impl Relief {
             base,
             added: Cell::new(0),
             seen: RefCell::default(),
+            asked_back: RefCell::default(),
+            apart: Cell::new(false),
         }
     }
 }
 
+/// Whether io-wq runs operations of this opcode on regular files one after the other where inodes hash alike.
+fn in_line(code: u8) -> bool {
+    [
+        opcode::Write::CODE,
+        opcode::Fallocate::CODE,
+        opcode::Ftruncate::CODE,
+    ]
+    .contains(&code)
+}
+
 impl Ring {
+    /// Whether what io-wq would let stand in line behind something stuck goes to pool threads.
+    pub fn apart(&self) -> bool {
+        self.relief.apart.get()
+    }
+
+    /// While changes of files are `stuck`, those to come go to pool threads. Of the stuck ones, those that only stand in
+    /// line come back with `ECANCELED` when asked, nothing done, and go there as well; but not those the kernel has
+    /// handed to one thread together with the one that is stuck. The others are not disturbed: no local file system lets
+    /// itself be interrupted there.
+    fn set_apart(&self, stuck: impl Iterator<Item = (Key, u8)>) {
+        let stuck: HashSet<Key> = stuck.map(|(key, _)| key).collect();
+        self.relief.apart.set(!stuck.is_empty());
+        let asked = self.relief.asked_back.replace(stuck.clone());
+        for key in stuck.difference(&asked) {
+            self.cancel(*key);
+        }
+    }
+
     /// Allows as many more io-wq threads as file operations have been in the kernel since the last
     /// call. To be called about once a second.
     pub fn relieve(&self) {
         let relief = &self.relief;
-        let now: HashSet<Key> = self.inflight.borrow().file_keys().collect();
-        let stuck = now.intersection(&relief.seen.borrow()).count();
-        *relief.seen.borrow_mut() = now;
+        let now: HashMap<Key, u8> = self.inflight.borrow().file_keys().collect();
+        let seen = relief.seen.replace(now.keys().copied().collect());
+        let stuck = now.keys().filter(|key| seen.contains(key)).count();
+        self.set_apart(
+            now.into_iter()
+                .filter(|(key, code)| seen.contains(key) && in_line(*code)),
+        );
         let wanted = u32::try_from(stuck).map_or(ADDED_MAX, |n| n.min(ADDED_MAX));
         // In steps: nothing changes while a few operations are slow.
         let wanted = wanted.next_multiple_of(16) * u32::from(wanted >= relief.base / 4);
