@@ -6,6 +6,8 @@ mod callbacks;
 mod connections;
 #[path = "rpc/errors.rs"]
 mod errors;
+#[path = "rpc/long_records.rs"]
+mod long_records;
 #[path = "rpc/programs.rs"]
 mod programs;
 #[path = "rpc/records.rs"]

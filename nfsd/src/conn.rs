@@ -1,8 +1,8 @@
 //! One client connection: bytes to records, records to requests, replies to bytes.
 //!
 //! Small requests arrive through multishot recv into provided buffers and are copied, once, into a
-//! buffer of their size. A long record (a WRITE) is received straight into the buffer its data is
-//! written to the file from. Replies leave in the order they get ready, many per send; a READ payload
+//! buffer of their size. The rest of a long record (a WRITE), and those that follow it, are received
+//! straight into the buffer their data is written to the file from. Replies leave in the order they get ready, many per send; a READ payload
 //! is sent from the buffer it was read into. A client that does not take its replies is not read from.
 
 mod back;
@@ -127,6 +127,8 @@ struct Reader {
     backlog: VecDeque<Chunk>,
     frames: RecordReader,
     partial: Option<Partial>,
+    /// Length of the record before, if it was a long one and nothing was received since.
+    long: Option<usize>,
     max_record: u32,
     limits: Limits,
 }
@@ -198,6 +200,7 @@ impl Conn {
             backlog: VecDeque::new(),
             frames: RecordReader::new(max_record),
             partial: None,
+            long: None,
             max_record,
             limits,
         };
@@ -473,21 +476,22 @@ impl Reader {
 
     /// The next bytes, once the connection may be read from.
     async fn input(&mut self) -> Result<Chunk, End> {
-        while self.conn.busy(&self.limits) && !self.conn.closed.get() {
-            self.pause().await;
-            if self.conn.busy(&self.limits) {
-                self.conn.parked().await;
-            }
-        }
-        if self.conn.closed.get() {
-            return Err(End::Closed);
-        }
-        if let Some(chunk) = self.backlog.pop_front() {
-            return Ok(chunk);
-        }
         loop {
+            while self.conn.busy(&self.limits) && !self.conn.closed.get() {
+                self.pause().await;
+                if self.conn.busy(&self.limits) {
+                    self.conn.parked().await;
+                }
+            }
             if self.conn.closed.get() {
                 return Err(End::Closed);
+            }
+            if let Some(chunk) = self.backlog.pop_front() {
+                return Ok(chunk);
+            }
+            if let Some(len) = self.long.take() {
+                self.receive_long(len).await?;
+                continue;
             }
             let stream = self
                 .stream
@@ -582,12 +586,13 @@ impl Reader {
                     buf.set_len(len);
                     self.note_partial();
                     self.conn.dispatch(Record { buf, start: 0 });
+                    // The stream was stopped for a long record: more of its kind may follow.
+                    let stopped = self.stream.is_none() && self.backlog.is_empty();
+                    if stopped && chunk.is_empty() && len >= DIRECT_BYTES {
+                        self.long = Some(len);
+                    }
                     if self.conn.busy(&self.limits) {
                         return self.put_back(chunk);
-                    }
-                    // The stream was stopped for a long record: more of its kind may follow at once.
-                    if self.stream.is_none() && chunk.is_empty() && self.backlog.is_empty() {
-                        self.receive_long(len).await?;
                     }
                 }
             }
@@ -669,40 +674,53 @@ impl Reader {
         let Some(mut partial) = self.partial.take() else {
             return Ok(());
         };
-        let want = self.frames.pending() as usize;
-        let range = partial.filled..partial.filled + want;
-        let (got, buf) = net_ops::recv(&self.conn.socket, partial.buf, range, Patience::All).await;
-        let got = got?;
-        if got == 0 {
-            return Err(End::Closed);
-        }
-        partial.buf = buf;
-        partial.filled += got;
-        self.frames.took(got as u32);
+        let want = self.frames.pending();
+        let end = partial.filled + want as usize;
+        partial.buf = self.rest(partial.buf, partial.filled, end).await?;
+        partial.filled = end;
+        self.frames.took(want);
         self.partial = Some(partial);
         Ok(())
     }
 
-    /// After a long record, more of them may be queued in the socket: takes those straight into long
-    /// buffers, mark included, for as long as there are.
+    /// Receives what `buf` lacks up to `end`.
+    async fn rest(&self, mut buf: Buf, mut filled: usize, end: usize) -> Result<Buf, End> {
+        while filled < end {
+            let (got, back) =
+                net_ops::recv(&self.conn.socket, buf, filled..end, Patience::Much).await;
+            buf = back;
+            filled += match got? {
+                0 => return Err(End::Closed),
+                n => n,
+            };
+        }
+        Ok(buf)
+    }
+
+    /// After a long record: takes more of its kind straight into long buffers, mark included, until something else
+    /// comes. No buffer is held while nothing does.
     async fn receive_long(&mut self, mut len: usize) -> Result<(), End> {
+        let socket = self.conn.socket.clone();
         while !self.conn.busy(&self.limits) {
             let pool = exec::with_ring(|ring| ring.pool.clone());
             let Some(buf) = pool.try_get(MARK_LEN + len) else {
                 return Ok(());
             };
-            let socket = self.conn.socket.clone();
             let (got, mut buf) =
                 net_ops::recv(&socket, buf, 0..MARK_LEN + len, Patience::None).await;
-            let mut filled = match got {
-                Err(Errno::EAGAIN) => return Ok(()),
+            let filled = match got {
+                Err(Errno::EAGAIN) => {
+                    drop(buf);
+                    net_ops::readable(&socket).await?;
+                    continue;
+                }
                 Ok(0) => return Err(End::Closed),
                 got => got?,
             };
             let record = buf.first_chunk().map(|word| u32::from_be_bytes(*word));
             let whole = record.and_then(|word| last_fragment(word, self.max_record));
-            let fits =
-                whole.filter(|n| filled >= MARK_LEN && (filled..=buf.capacity()).contains(n));
+            let least = filled.max(DIRECT_BYTES);
+            let fits = whole.filter(|n| filled >= MARK_LEN && (least..=buf.capacity()).contains(n));
             let Some(whole) = fits else {
                 self.backlog
                     .push_back(Chunk::Copied(buf[..filled].to_vec(), 0));
@@ -710,14 +728,7 @@ impl Reader {
             };
             buf.set_len(whole);
             self.conn.partial_since.set(Some(exec::now()));
-            while filled < whole {
-                let (got, back) = net_ops::recv(&socket, buf, filled..whole, Patience::All).await;
-                buf = back;
-                filled += match got? {
-                    0 => return Err(End::Closed),
-                    n => n,
-                };
-            }
+            let buf = self.rest(buf, filled, whole).await?;
             self.conn.partial_since.set(None);
             self.conn.dispatch(Record {
                 buf,
@@ -725,6 +736,7 @@ impl Reader {
             });
             len = whole - MARK_LEN;
         }
+        self.long = Some(len);
         Ok(())
     }
 }

@@ -54,10 +54,11 @@ struct Slot {
 
 /// Whether operations of this opcode wait for clients by their nature.
 pub(super) fn is_network(code: u8) -> bool {
-    use io_uring::opcode::{Accept, Connect, Recv, RecvMsg, SendMsg, SendMsgZc};
-    const NETWORK: [u8; 6] = [
+    use io_uring::opcode::{Accept, Connect, PollAdd, Recv, RecvMsg, SendMsg, SendMsgZc};
+    const NETWORK: [u8; 7] = [
         Accept::CODE,
         Connect::CODE,
+        PollAdd::CODE,
         Recv::CODE,
         RecvMsg::CODE,
         SendMsg::CODE,

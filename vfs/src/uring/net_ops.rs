@@ -1,4 +1,4 @@
-//! Socket operations: connect, multishot accept and recv, gathered sends.
+//! Socket operations: connect, multishot accept and recv, recv into a place of one's own, gathered sends.
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -192,7 +192,7 @@ struct Recv {
     _socket: Arc<OpenFd>,
     buf: Buf,
     range: std::ops::Range<usize>,
-    flags: i32,
+    patience: Patience,
 }
 
 impl Op for Recv {
@@ -202,9 +202,14 @@ impl Op for Recv {
     fn sqe(&mut self) -> squeue::Entry {
         // SAFETY: the range was clipped to the buffer's capacity when the op was made.
         let ptr = unsafe { self.buf.ptr().add(self.range.start) };
+        let (flags, ioprio) = match self.patience {
+            Patience::Much => (0, POLL_FIRST),
+            Patience::None => (libc::MSG_DONTWAIT, 0),
+        };
         on_target!(self.target, |fd| {
             opcode::Recv::new(fd, ptr, self.range.len() as u32)
-                .flags(self.flags)
+                .flags(flags)
+                .ioprio(ioprio)
                 .build()
         })
     }
@@ -218,16 +223,57 @@ impl Op for Recv {
     }
 }
 
+/// `IORING_RECVSEND_POLL_FIRST` (`io_uring_enter(2)`): wait first, then receive.
+const POLL_FIRST: u16 = 1;
+
+/// With this much to take, [`Patience::Much`] need not wait for more. A segment has up to 64 KiB.
+const MUCH: usize = 256 << 10;
+
 /// How [`recv`] deals with a socket that has less than asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patience {
-    /// Wait until all of it is there, the stream ends or fails.
-    All,
+    /// Wait for all of it, but at most 256 KiB, the end of the stream or an error, rather than be woken for every
+    /// segment: all of a long range takes several calls. One at a time on a socket.
+    Much,
     /// Take what is there now; `EAGAIN` if that is nothing.
     None,
 }
 
-/// Receives into `buf[range]`; 0 bytes mean the end of the stream. The buffer always comes back.
+/// A socket that counts as readable only from some bytes on (`SO_RCVLOWAT`, `socket(7)`); from one byte on when this
+/// is dropped.
+struct LowWater(Arc<OpenFd>);
+
+impl LowWater {
+    fn new(socket: &Arc<OpenFd>, bytes: usize) -> LowWater {
+        let this = LowWater(socket.clone());
+        this.set(bytes.clamp(1, MUCH) as libc::c_int);
+        this
+    }
+
+    /// Where it cannot be set, receiving works all the same, with more turns.
+    fn set(&self, bytes: libc::c_int) {
+        let len = size_of_val(&bytes) as libc::socklen_t;
+        // SAFETY: `bytes` has `len` bytes and outlives the call.
+        unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const bytes).cast(),
+                len,
+            )
+        };
+    }
+}
+
+impl Drop for LowWater {
+    fn drop(&mut self) {
+        self.set(1);
+    }
+}
+
+/// Receives into `buf[range]`, perhaps less than all of it; 0 bytes mean the end of the stream. The buffer always
+/// comes back.
 ///
 /// # Errors
 /// `recv(2)`.
@@ -239,16 +285,48 @@ pub async fn recv(
 ) -> (Result<usize>, Buf) {
     let end = range.end.min(buf.capacity());
     let range = range.start.min(end)..end;
-    let flags = match patience {
-        Patience::All => libc::MSG_WAITALL,
-        Patience::None => libc::MSG_DONTWAIT,
-    };
+    // Never more than is asked for: the rest of a record may be all that comes.
+    let _low = (patience == Patience::Much).then(|| LowWater::new(socket, range.len()));
     run(Recv {
         target: target(socket),
         _socket: socket.clone(),
         buf,
         range,
-        flags,
+        patience,
+    })
+    .await
+}
+
+struct Readable {
+    target: Target,
+    _socket: Arc<OpenFd>,
+}
+
+impl Op for Readable {
+    type Output = Result<()>;
+    const CODE: u8 = opcode::PollAdd::CODE;
+
+    fn sqe(&mut self) -> squeue::Entry {
+        on_target!(self.target, |fd| opcode::PollAdd::new(
+            fd,
+            libc::POLLIN as u32
+        )
+        .build())
+    }
+
+    fn complete(self, res: i32, _: u32) -> Self::Output {
+        Errno::check(res).map(drop)
+    }
+}
+
+/// Waits until a socket has something to receive, has ended or has failed; no buffer is held meanwhile.
+///
+/// # Errors
+/// `poll(2)`.
+pub async fn readable(socket: &Arc<OpenFd>) -> Result<()> {
+    run(Readable {
+        target: socket_target(socket),
+        _socket: socket.clone(),
     })
     .await
 }

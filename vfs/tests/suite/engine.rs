@@ -144,7 +144,7 @@ fn time_outs_drop_what_took_too_long() {
         let (near, _far) = pair();
         let socket = socket(near);
         let b = buf(100);
-        let read = net_ops::recv(&socket, b, 0..100, net_ops::Patience::All);
+        let read = net_ops::recv(&socket, b, 0..100, net_ops::Patience::Much);
         assert!(
             exec::timeout(Duration::from_millis(5), read)
                 .await
@@ -155,6 +155,72 @@ fn time_outs_drop_what_took_too_long() {
         for _ in 0..10_000 {
             exec::timeout(Duration::from_secs(600), exec::yield_now()).await;
         }
+    });
+}
+
+/// A long range is received in few turns, but never waits for more than is to come; afterwards the socket is readable
+/// from the first byte on.
+#[test]
+fn a_patient_recv_waits_for_much_and_for_no_more() {
+    let _alone = alone();
+    let shortly = Duration::from_millis(30);
+    let long = Duration::from_secs(20);
+    run(&ring(), async move {
+        let (near, mut far) = pair();
+        let socket = open(near);
+        let b = buf(1 << 20);
+        let mut recv = std::pin::pin!(net_ops::recv(&socket, b, 0..2000, net_ops::Patience::Much));
+        for _ in 0..3 {
+            far.write_all(&[1; 500]).expect("write");
+            assert!(exec::timeout(shortly, recv.as_mut()).await.is_none());
+        }
+        far.write_all(&[1; 600]).expect("write");
+        let (n, b) = exec::timeout(long, recv).await.expect("all that was asked");
+        assert_eq!(n, Ok(2000));
+        let (n, b) = net_ops::recv(&socket, b, 0..1000, net_ops::Patience::None).await;
+        assert_eq!(n, Ok(100));
+        let (n, b) = net_ops::recv(&socket, b, 0..1000, net_ops::Patience::None).await;
+        assert_eq!(n, Err(Errno::EAGAIN));
+
+        let mut readable = std::pin::pin!(net_ops::readable(&socket));
+        assert!(exec::timeout(shortly, readable.as_mut()).await.is_none());
+        far.write_all(&[2]).expect("write");
+        assert_eq!(exec::timeout(long, readable).await, Some(Ok(())));
+
+        // A megabyte in segments of every size: many turns, and none of them waits for what is not to come.
+        let text: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 253) as u8).collect();
+        let (all, mut slow) = (text.clone(), far.try_clone().expect("clone"));
+        let writer = std::thread::spawn(move || {
+            let mut rest = &all[1..];
+            for len in (1..).map(|i| i * 37 % 9001 + 1) {
+                let (now, later) = rest.split_at(rest.len().min(len));
+                slow.write_all(now).expect("write");
+                rest = later;
+                if rest.is_empty() {
+                    return;
+                }
+            }
+        });
+        let (mut filled, mut b) = (0, b);
+        while filled < text.len() {
+            let recv = net_ops::recv(&socket, b, filled..text.len(), net_ops::Patience::Much);
+            let (n, back) = exec::timeout(long, recv).await.expect("more of it");
+            (filled, b) = (filled + n.expect("recv"), back);
+        }
+        writer.join().expect("the writer");
+        b.set_len(text.len());
+        assert_eq!((b[0], b[1..] == text[1..]), (2, true));
+
+        // The end of the stream is worth waking up for, whatever was there before it.
+        far.write_all(&[3; 10]).expect("write");
+        drop(far);
+        for expected in [10, 0] {
+            let recv = net_ops::recv(&socket, b, 0..1 << 20, net_ops::Patience::Much);
+            let (n, back) = exec::timeout(long, recv).await.expect("the end");
+            assert_eq!(n, Ok(expected));
+            b = back;
+        }
+        assert_eq!(net_ops::readable(&socket).await, Ok(()));
     });
 }
 
@@ -309,8 +375,12 @@ fn operations_dropped_in_flight_give_everything_back() {
             let data = Rc::new(buf(1 << 20));
             let whole = vfs::uring::Slice::new(data, 0..1 << 20);
             let (small, small2) = (buf(10), buf(100));
-            let mut recv =
-                std::pin::pin!(net_ops::recv(&socket, small, 0..10, net_ops::Patience::All));
+            let mut recv = std::pin::pin!(net_ops::recv(
+                &socket,
+                small,
+                0..10,
+                net_ops::Patience::Much
+            ));
             let mut read = std::pin::pin!(file_ops::read(&pipe, small2, 0..100, u64::MAX));
             let segments = (0..16).map(|_| Segment::Payload(whole.clone())).collect();
             let mut send = std::pin::pin!(net_ops::send(&socket, segments, 0));
@@ -487,7 +557,7 @@ fn a_worker_that_ends_takes_back_what_is_in_flight() {
                 let socket = socket.clone();
                 exec::spawn(async move {
                     if i % 2 == 0 {
-                        net_ops::recv(&socket, buf(100), 0..100, net_ops::Patience::All)
+                        net_ops::recv(&socket, buf(100), 0..100, net_ops::Patience::Much)
                             .await
                             .0
                             .expect("never");

@@ -319,13 +319,13 @@ fn socket_operations_fail_and_come_back_short() {
         assert!(recv.next().await.is_none());
         fail(opcode::Recv::CODE, 0);
         let buf = exec::with_ring(|r| r.pool.try_get(100)).expect("buf");
-        let (n, buf) = net_ops::recv(&socket, buf, 0..100, net_ops::Patience::All).await;
+        let (n, buf) = net_ops::recv(&socket, buf, 0..100, net_ops::Patience::Much).await;
         assert_eq!(n, Err(ODD));
         far.write_all(&[5; 100]).expect("write");
         inject(opcode::Recv::CODE, Fault::Short, 0, 1);
-        let (n, buf) = net_ops::recv(&socket, buf, 0..100, net_ops::Patience::All).await;
+        let (n, buf) = net_ops::recv(&socket, buf, 0..100, net_ops::Patience::Much).await;
         assert_eq!(n, Ok(50));
-        let (n, buf) = net_ops::recv(&socket, buf, 50..100, net_ops::Patience::All).await;
+        let (n, buf) = net_ops::recv(&socket, buf, 50..100, net_ops::Patience::Much).await;
         assert_eq!((n, &buf[..]), (Ok(50), &[5; 100][..]));
         drop(buf);
 
