@@ -325,7 +325,7 @@ impl Op for Readable {
 /// `poll(2)`.
 pub async fn readable(socket: &Arc<OpenFd>) -> Result<()> {
     run(Readable {
-        target: socket_target(socket),
+        target: target(socket),
         _socket: socket.clone(),
     })
     .await
