@@ -2,8 +2,9 @@
 //!
 //! Small requests arrive through multishot recv into provided buffers and are copied, once, into a
 //! buffer of their size. The rest of a long record (a WRITE), and those that follow it, are received
-//! straight into the buffer their data is written to the file from. Replies leave in the order they get ready, many per send; a READ payload
-//! is sent from the buffer it was read into. A client that does not take its replies is not read from.
+//! straight into the buffer their data is written to the file from. Replies leave in the order they get
+//! ready, many per send; a READ payload is sent from the buffer it was read into. A client that does not
+//! take its replies is not read from.
 
 mod back;
 mod out;
