@@ -6,11 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nfsd::control::{self, SOCKET_NAME};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::need;
 use crate::netns::Rig;
-use crate::server::ringnfs;
 use crate::uml::Guest;
 
 /// In the guest: blocked tasks, processes, requests sent and answered, TCP connections.
@@ -129,19 +129,10 @@ fn process(pid: i32) -> String {
 }
 
 fn host(rig: &Rig) -> String {
-    let runtime = rig.dir().join("runtime");
     let mut text = format!("--- beside the server\n{}", rig.sh(HOST));
-    if runtime.join("control.sock").exists() {
-        let mut stats = rig.command("timeout");
-        stats
-            .arg("10")
-            .arg(ringnfs())
-            .args(["stats", "--runtime-dir"])
-            .arg(&runtime);
-        match stats.output() {
-            Ok(out) => text += &String::from_utf8_lossy(&[out.stdout, out.stderr].concat()),
-            Err(e) => text += &format!("ringnfs stats: {e}\n"),
-        }
+    let socket = rig.dir().join("runtime").join(SOCKET_NAME);
+    if socket.exists() {
+        text += &control::request(&socket, "stats").unwrap_or_else(|e| format!("stats: {e}\n"));
     }
     text
 }

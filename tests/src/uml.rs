@@ -144,15 +144,7 @@ impl Guest {
 
     /// The output of a script that ends within 10 s, if it does.
     pub(crate) fn answers(&self, script: &str) -> Option<String> {
-        let job = self.start(script);
-        let end = Instant::now() + Duration::from_secs(10);
-        while job.status().is_none() {
-            if Instant::now() > end {
-                return None;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Some(job.output())
+        self.start(script).ended(10).map(|outcome| outcome.output)
     }
 
     /// The last `max` bytes of the guest's console.
@@ -217,6 +209,17 @@ impl Job<'_> {
 
     /// Waits for its end, at most `seconds`; after that (or when the guest is gone) the status is 124.
     pub fn wait(self, seconds: u64) -> Outcome {
+        self.ended(seconds).unwrap_or_else(|| {
+            let why = stall::seen(self.guest);
+            Outcome {
+                status: 124,
+                output: format!("{}\n(no end after {seconds} s)\n{why}", self.output()),
+            }
+        })
+    }
+
+    /// How it ended, if it does within `seconds`.
+    fn ended(&self, seconds: u64) -> Option<Outcome> {
         let end = Instant::now() + Duration::from_secs(seconds);
         let stream = std::env::var_os("RINGNFS_VERBOSE").is_some();
         let mut shown = 0;
@@ -228,17 +231,13 @@ impl Job<'_> {
                 shown = output.len();
             }
             if let Some(status) = status {
-                return Outcome {
+                return Some(Outcome {
                     status,
                     output: self.output(),
-                };
+                });
             }
             if Instant::now() > end {
-                let why = stall::seen(self.guest);
-                return Outcome {
-                    status: 124,
-                    output: format!("{}\n(no end after {seconds} s)\n{why}", self.output()),
-                };
+                return None;
             }
             thread::sleep(Duration::from_millis(10));
         }
