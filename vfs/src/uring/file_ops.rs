@@ -219,20 +219,10 @@ impl Op for WriteOp {
     }
 }
 
-/// Changes a regular file `by_ring`, or `by_thread` of the pool where io-wq could let it stand in line behind others, or
-/// others behind it, and when it was asked back from there (see [`super::relief`]).
-pub(super) async fn change<T>(
-    file: &OpenFd,
-    by_ring: impl Future<Output = Result<T>>,
-    by_thread: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    if !file.waits() && !exec::with_ring(|r| r.apart()) {
-        match by_ring.await {
-            Err(Errno::ECANCELED) => {}
-            done => return done,
-        }
-    }
-    by_thread.await
+/// Whether a change of a regular file goes to a pool thread instead of io-wq, where it could hold up others, or others
+/// it (see [`super::relief`]).
+pub(super) fn apart(file: &OpenFd) -> bool {
+    file.waits() || exec::with_ring(|r| r.apart())
 }
 
 /// Writes `data` at `offset` as `cred` (who pays quota and clears setuid bits); may come back short.
@@ -240,29 +230,29 @@ pub(super) async fn change<T>(
 /// # Errors
 /// `write(2)`.
 pub async fn write(file: &Arc<OpenFd>, data: Slice, offset: u64, cred: &Cred) -> Result<usize> {
-    let by_ring = async {
+    if !apart(file) {
         let target = target(file);
         exec::with_ring(|r| {
             r.counters
                 .data_op(target.slot().is_some(), data.registered().is_some())
         });
         let personality = personality(cred)?;
-        run(WriteOp {
+        let wrote = run(WriteOp {
             target,
             _file: file.clone(),
             data: data.clone(),
             offset,
             personality,
         })
-        .await
-    };
-    let by_thread = async {
-        // The buffers belong to their worker.
-        let (file, data) = (file.clone(), data.to_vec());
-        let write = move || Ok(rustix::io::pwrite(&*file, &data, offset)?);
-        blocking::run(cred, Call::Pwrite, write).await
-    };
-    change(file, by_ring, by_thread).await
+        .await;
+        if wrote != Err(Errno::ECANCELED) {
+            return wrote;
+        }
+    }
+    // The buffers belong to their worker.
+    let (file, data) = (file.clone(), data.to_vec());
+    let write = move || Ok(rustix::io::pwrite(&*file, &data, offset)?);
+    blocking::run(cred, Call::Pwrite, write).await
 }
 
 /// Tries to write without sleeping, as the server: only for callers whose identity makes no
@@ -359,9 +349,9 @@ pub async fn fallocate(
     len: u64,
     cred: &Cred,
 ) -> Result<()> {
-    let by_ring = async {
+    if !apart(file) {
         let personality = personality(cred)?;
-        run(FallocateOp {
+        let done = run(FallocateOp {
             target: target(file),
             _file: file.clone(),
             mode,
@@ -369,15 +359,15 @@ pub async fn fallocate(
             len,
             personality,
         })
-        .await
-    };
-    let by_thread = async {
-        let file = file.clone();
-        let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
-        let allocate = move || Ok(rustix::fs::fallocate(&*file, flags, offset, len)?);
-        blocking::run(cred, Call::Fallocate, allocate).await
-    };
-    change(file, by_ring, by_thread).await
+        .await;
+        if done != Err(Errno::ECANCELED) {
+            return done;
+        }
+    }
+    let file = file.clone();
+    let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+    let allocate = move || Ok(rustix::fs::fallocate(&*file, flags, offset, len)?);
+    blocking::run(cred, Call::Fallocate, allocate).await
 }
 
 struct FadviseOp {

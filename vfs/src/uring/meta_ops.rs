@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 
 use super::blocking::Job;
 use super::counters::Call;
-use super::file_ops::{adaptive, change, count_inline};
+use super::file_ops::{adaptive, apart, count_inline};
 use super::fixed::OpenFd;
 use super::op::{Entry, Op, run};
 use super::personality::{Personality, personality};
@@ -299,12 +299,16 @@ impl Meta for TruncateMeta {
 
 /// Sets the size of a file open for writing. Errors: `ftruncate(2)`.
 pub async fn ftruncate(cred: &Cred, file: &Arc<OpenFd>, len: u64) -> Result<()> {
-    let truncate = |opcode| {
-        let file = file.clone();
-        meta(cred, TruncateMeta { file, len, opcode })
+    let truncate = |opcode| TruncateMeta {
+        file: file.clone(),
+        len,
+        opcode,
     };
-    let opcode = exec::with_ring(|r| r.features.ftruncate);
-    change(file, truncate(opcode), truncate(false)).await
+    let opcode = exec::with_ring(|r| r.features.ftruncate) && !apart(file);
+    match meta(cred, truncate(opcode)).await {
+        Err(Errno::ECANCELED) if opcode => meta(cred, truncate(false)).await,
+        done => done,
+    }
 }
 
 /// A held descriptor by its `/proc/self/fd` path, for calls that take no `O_PATH` descriptor.
