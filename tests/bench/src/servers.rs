@@ -193,6 +193,10 @@ fn ganesha(places: &Places) -> io::Result<Command> {
 
 fn ringnfs(places: &Places, policy: &str, stable: &str, port: u16) -> io::Result<Command> {
     let state = places.work.join(format!("ringnfs-{policy}-{stable}"));
+    // Of its own for every start: with clients to reclaim, a start has a grace period.
+    if state.exists() {
+        fs::remove_dir_all(&state)?;
+    }
     fs::create_dir_all(&state)?;
     let mut command = program(places.ringnfs.clone())?;
     command
