@@ -7,6 +7,8 @@ mod attributes;
 mod data;
 #[path = "nfs3/exports.rs"]
 mod exports;
+#[path = "nfs3/groups.rs"]
+mod groups;
 #[path = "nfs3/handles.rs"]
 mod handles;
 #[path = "nfs3/listing.rs"]

@@ -82,6 +82,8 @@ struct Grant {
 
 struct Mapped {
     identity: Identity,
+    /// As this server knows them, with `manage_gids`.
+    groups: Option<Arc<[u32]>>,
     options: Arc<Options>,
     cred: Cred,
 }
@@ -315,15 +317,22 @@ impl Cx {
     }
 
     async fn cred(&self, options: &Arc<Options>) -> Cred {
+        // Each time: they may change while a connection lasts.
+        let groups = match (&self.server.groups, &self.identity) {
+            (Some(groups), Identity::Unix(unix)) => Some(groups.of(unix.uid).await),
+            _ => None,
+        };
         if let Some(mapped) = &*self.client.mapped.borrow()
             && Arc::ptr_eq(&mapped.options, options)
+            && mapped.groups == groups
             && mapped.identity == self.identity
         {
             return mapped.cred.clone();
         }
-        let cred = self.squashed(options).await;
+        let cred = self.squashed(options, groups.as_deref());
         let mapped = Mapped {
             identity: self.identity.clone(),
+            groups,
             options: options.clone(),
             cred: cred.clone(),
         };
@@ -331,24 +340,15 @@ impl Cx {
         cred
     }
 
-    async fn squashed(&self, options: &Options) -> Cred {
-        let looked_up;
+    /// `groups` are those in place of the credential's.
+    fn squashed(&self, options: &Options, groups: Option<&[u32]>) -> Cred {
         let caller = match &self.identity {
             Identity::None => Caller::Nobody,
-            Identity::Unix(Unix { uid, gid, gids }) => {
-                let groups = match &self.server.groups {
-                    Some(groups) => {
-                        looked_up = groups.of(*uid, *gid).await;
-                        &looked_up[..]
-                    }
-                    None => gids.as_slice(),
-                };
-                Caller::Sys {
-                    uid: *uid,
-                    gid: *gid,
-                    groups,
-                }
-            }
+            Identity::Unix(Unix { uid, gid, gids }) => Caller::Sys {
+                uid: *uid,
+                gid: *gid,
+                groups: groups.unwrap_or(gids.as_slice()),
+            },
         };
         let squashed = squash(options, caller);
         let groups: Vec<u32> = squashed.groups().collect();

@@ -72,9 +72,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 fn bind_patiently(addr: SocketAddr) -> vfs::Result<Listening> {
     let end = exec::now() + PATIENCE;
+    let mut said = false;
     loop {
         match bind_one(addr) {
             Err(Errno(libc::EADDRINUSE)) if exec::now() < end => {
+                if !std::mem::replace(&mut said, true) {
+                    let seconds = PATIENCE.as_secs();
+                    tracing::info!(address = %addr, "in use: tried again for {seconds} s");
+                }
                 std::thread::sleep(Duration::from_millis(20));
             }
             bound => return bound,

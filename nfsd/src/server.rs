@@ -311,7 +311,7 @@ fn serve(
     threads: usize,
 ) -> Result<(), ServeError> {
     let config = &shared.config;
-    let _control = start_control(shared, exports.clone())?;
+    let control = start_control(shared, exports.clone())?;
     let addresses: Vec<_> = listening.iter().map(|l| l.addr).collect();
     let pool = blocking::Threads::new((4 * threads).max(16), 16 << 10);
     let (ready, started) = mpsc::channel();
@@ -356,15 +356,32 @@ fn serve(
     if let Some(Err(error)) = registration.map(rpcbind::Registration::remove) {
         tracing::warn!(%error, "cannot unregister");
     }
-    drain(shared, workers, config.timeouts.drain);
+    drain(shared, workers, control, config.timeouts.drain);
     Ok(())
 }
 
+/// Beyond the drain, for workers to cancel what is left in the kernel and to close what they have open, before they are
+/// given up.
+const CANCELLING: Duration = Duration::from_secs(5);
+const _: () = assert!(vfs::uring::UNMOVED.as_millis() * 2 < CANCELLING.as_millis());
+
+/// When the server is gone at the latest, after it said so.
+fn end_bound(drain: Duration) -> Duration {
+    drain.saturating_add(CANCELLING)
+}
+
 /// Lets requests in flight finish, for a bounded time, then ends the process whatever is stuck.
-fn drain(shared: &Arc<Shared>, workers: Vec<std::thread::JoinHandle<()>>, patience: Duration) {
+fn drain(
+    shared: &Arc<Shared>,
+    workers: Vec<std::thread::JoinHandle<()>>,
+    control: Control,
+    patience: Duration,
+) {
+    let bound = end_bound(patience);
     tracing::info!(
-        "stopping: requests in flight have {} s",
-        patience.as_secs_f32()
+        "stopping: requests in flight have {} s, and all ends within {} s",
+        patience.as_secs_f32(),
+        bound.as_secs_f32()
     );
     shared.stopping.store(true, Ordering::Release);
     for remote in &shared.remotes {
@@ -375,10 +392,12 @@ fn drain(shared: &Arc<Shared>, workers: Vec<std::thread::JoinHandle<()>>, patien
     std::thread::spawn(move || {
         workers.into_iter().for_each(|w| drop(w.join()));
         vfs.remove_unfinished();
+        // It may be asking a worker something.
+        drop(control);
         let _ = done.send(());
     });
-    // The workers keep the bound themselves; this one is for a worker that does not come back.
-    match finished.recv_timeout(patience + Duration::from_secs(5)) {
+    // The workers keep the drain themselves; this is for what does not come back.
+    match finished.recv_timeout(bound) {
         Ok(()) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped with requests stuck in the kernel"),
     }
@@ -560,4 +579,17 @@ pub(crate) fn add_counters(shared: &Shared, counters: Arc<Counters>) {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(counters);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_after_the_drain_and_bounded() {
+        let second = Duration::from_secs(1);
+        assert_eq!(end_bound(second), second + CANCELLING);
+        assert!(end_bound(Duration::ZERO) > vfs::uring::UNMOVED);
+        assert_eq!(end_bound(Duration::MAX), Duration::MAX);
+    }
 }

@@ -1,5 +1,7 @@
 //! File systems that stop: frozen, gone read-only, out of space, and a server out of descriptors.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nfsd::nfs3::Proc3;
@@ -15,6 +17,8 @@ use tests::image::Fs;
 use tests::loopfs::{LOOP, LoopFs};
 use tests::need;
 
+use super::signals::end_bound;
+
 /// A server of two exports: `disk` on an image, `export` on the disk of the build directory.
 struct Bed {
     client: Client,
@@ -25,6 +29,9 @@ struct Bed {
     disk: LoopFs,
 }
 
+const EXPORTS: &str =
+    "@DIR@/disk *(rw,insecure,no_root_squash)\n@DIR@/export *(rw,insecure,no_root_squash)";
+
 fn bed(policy: &str, mib: u64, config: &str) -> Bed {
     let dir = fresh_dir();
     let disk = LoopFs::new(
@@ -34,11 +41,9 @@ fn bed(policy: &str, mib: u64, config: &str) -> Bed {
         &["-m", "0"],
         "noatime",
     );
-    let exports =
-        "@DIR@/disk *(rw,insecure,no_root_squash)\n@DIR@/export *(rw,insecure,no_root_squash)";
     let setup = Setup {
         config: config.to_owned(),
-        ..Setup::exports(exports)
+        ..Setup::exports(EXPORTS)
     };
     let server = setup.policy(policy).start_in(dir);
     let (other, root) = server.mounted();
@@ -118,11 +123,7 @@ fn frozen(policy: &str, requests: usize) {
     }
     // The kernel lets writes of files stand in line whose inodes hash alike, of all file systems together. Once they are
     // known to be stuck, others pass them.
-    let late = Instant::now() + PATIENCE;
-    while bed.server.stat("workers.apart") == 0 {
-        assert!(Instant::now() < late, "stuck, and nobody sees it");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_stuck(&bed.server);
     // Another worker may see it a second later.
     std::thread::sleep(Duration::from_secs(3));
     for (client, file) in &mut others {
@@ -200,7 +201,18 @@ fn a_frozen_file_system_under_load() {
     }
 }
 
-/// SIGTERM with requests stuck in the kernel: the server ends within the time it said.
+/// Waits until the server knows of requests that the kernel does not give back.
+#[track_caller]
+fn wait_stuck(server: &TestServer) {
+    let late = Instant::now() + PATIENCE;
+    while server.stat("workers.apart") == 0 {
+        assert!(Instant::now() < late, "stuck, and nobody sees it");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// SIGTERM with requests stuck in the kernel: the server serves nobody any more within the time it said, however long the
+/// kernel keeps its threads.
 #[test]
 fn sigterm_with_requests_stuck_in_the_kernel() {
     if !need::have("sigterm_with_requests_stuck_in_the_kernel", &[LOOP]) {
@@ -214,71 +226,268 @@ fn sigterm_with_requests_stuck_in_the_kernel() {
             bed.client
                 .start_write(&file, 0, &[1; 1000], StableHow::FileSync);
         }
-        std::thread::sleep(Duration::from_millis(300));
+        wait_stuck(&bed.server);
         bed.server.signal(Signal::TERM);
         let began = Instant::now();
-        // Its threads in the kernel end when the disk thaws; that the server has stopped serving is seen before.
+        // All of this before the disk thaws.
+        assert!(bed.other.closed_within(PATIENCE), "an idle connection");
+        let cut = bed.client.closed_within(PATIENCE);
+        assert!(cut, "answered, or open still: {}", bed.server.log());
+        let late = began + PATIENCE;
         while Client::connect_maybe(bed.server.addr()) {
-            assert!(began.elapsed() < PATIENCE, "still listening");
+            assert!(Instant::now() < late, "still listening");
             std::thread::sleep(Duration::from_millis(50));
         }
+        let took = began.elapsed();
         let log = bed.server.log();
-        assert!(
-            log.contains("stopping: requests in flight have 1 s"),
-            "{log}"
-        );
-        std::thread::sleep(Duration::from_secs(7));
+        assert!(log.contains("requests in flight have 1 s"), "{log}");
+        assert!(log.contains("stopped with requests stuck"), "{log}");
+        let bound = end_bound(&log);
+        println!("{policy}: served nobody after {took:?}, {bound:?} were said");
+        assert!(took < bound + PATIENCE, "{took:?}, said {bound:?}");
         drop(ice);
-        bed.server.wait_end(PATIENCE);
-        let log = bed.server.log();
-        assert!(
-            log.contains("stopped") || log.contains("in flight"),
-            "{log}"
-        );
+        let status = bed.server.wait_end(PATIENCE);
+        assert!(status.success(), "{status}\n{}", bed.server.log());
         bed.server.start_again();
         let mut client = bed.server.client();
         client.attr(&file);
+        works(&mut client, &bed.disk_root, 1);
         drop(client);
         end(bed);
     }
 }
 
-/// A file system goes read-only under load with data not yet written back: requests that change it get an error, reads go
-/// on, others do not notice, and when it comes back it is used again.
+/// SIGKILL with requests stuck in the kernel, which keeps the process until the disk thaws: started again, the server knows
+/// all handles, and what was acknowledged is there.
+#[test]
+fn sigkill_with_requests_stuck_in_the_kernel() {
+    if !need::have("sigkill_with_requests_stuck_in_the_kernel", &[LOOP]) {
+        return;
+    }
+    for policy in policies() {
+        let mut bed = bed(&policy, 64, "");
+        let (old, new) = (vec![1; 30_000], vec![2; 30_000]);
+        let mut verifier = [0; 8];
+        let mut written = |client: &mut Client, dir: &[u8], name: String| {
+            let fh = client.new_file(dir, name.as_bytes(), 0o644);
+            let wrote = client.write(&fh, 0, &old, StableHow::FileSync);
+            verifier = wrote.expect("WRITE").verf;
+            fh
+        };
+        let (client, root) = (&mut bed.client, &bed.disk_root);
+        let kept: Vec<Fh> = (0..8)
+            .map(|n| written(client, root, format!("k{n}")))
+            .collect();
+        let lanes: Vec<Fh> = (0..8)
+            .map(|n| written(client, root, format!("l{n}")))
+            .collect();
+        let dirs: Vec<Fh> = (0..4)
+            .map(|n| client.new_dir(root, format!("d{n}").as_bytes(), 0o755))
+            .collect();
+        let ice = bed.disk.freeze();
+        let stuck = |start: &dyn Fn(&mut Client)| {
+            let mut client = bed.server.client();
+            start(&mut client);
+            client
+        };
+        let start_write = |fh: &Fh| {
+            stuck(&|client| {
+                client.start_write(fh, 0, &new, StableHow::FileSync);
+            })
+        };
+        let start_create = |dir: &Fh| {
+            let args = Create3Args {
+                where_: at(dir, b"new"),
+                how: Createhow3::Guarded(mode(0o644)),
+            };
+            stuck(&|client| {
+                client.start(nfs3(Proc3::Create), &args);
+            })
+        };
+        let writers: Vec<Client> = lanes.iter().map(start_write).collect();
+        let makers: Vec<Client> = dirs.iter().map(start_create).collect();
+        wait_stuck(&bed.server);
+        let beside = written(&mut bed.other, &bed.root, "beside".to_owned());
+        bed.server.signal(Signal::KILL);
+        drop(ice);
+        let status = bed.server.wait_end(PATIENCE);
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
+        bed.server.start_again();
+        let mut client = bed.server.client();
+        for fh in kept.iter().chain([&beside]) {
+            let read = client.read(fh, 0, 40_000).expect("READ after SIGKILL");
+            assert!(read.data == old);
+        }
+        for (writer, fh) in writers.into_iter().zip(&lanes) {
+            let read = client.read(fh, 0, 40_000).expect("READ after SIGKILL");
+            assert_eq!(read.data.len(), old.len());
+            // A write that is killed may end early.
+            let rest = read.data.iter().skip_while(|&&byte| byte == 2);
+            let rest = rest.copied().collect::<Vec<u8>>();
+            assert!(rest == old[..rest.len()]);
+            assert!(
+                rest.is_empty() || !answered(writer),
+                "acknowledged, and lost"
+            );
+        }
+        for (maker, dir) in makers.into_iter().zip(&dirs) {
+            match client.lookup(dir, b"new").status() {
+                Nfsstat3::Ok => {}
+                status => {
+                    assert_eq!(status, Nfsstat3::Noent);
+                    assert!(!answered(maker), "acknowledged, and lost");
+                }
+            }
+        }
+        let wrote = client.write(&lanes[0], 0, &new, StableHow::FileSync);
+        assert_ne!(wrote.expect("WRITE").verf, verifier);
+        works(&mut client, &bed.disk_root, 1);
+        works(&mut client, &bed.root, 2);
+        drop(client);
+        end(bed);
+    }
+}
+
+/// Whether the server that is gone by now had answered.
+fn answered(mut client: Client) -> bool {
+    matches!(client.try_record(PATIENCE), Ok(Some(_)))
+}
+
+const BLOCK: usize = 8192;
+/// Blocks of a file, written in turn.
+const BLOCKS: u64 = 64;
+
+/// What a writer came to.
+struct Wrote {
+    /// Rounds that a COMMIT has said to be stable.
+    stable: u64,
+    /// How it ended.
+    status: Nfsstat3,
+}
+
+/// Writes block after block, each with the number of its round, and commits it, until there is an error.
+fn write_rounds(mut client: Client, fh: &[u8], stable: &AtomicU64) -> Wrote {
+    let late = Instant::now() + PATIENCE;
+    for round in 0.. {
+        assert!(Instant::now() < late, "never an error");
+        let at = round % BLOCKS * BLOCK as u64;
+        let data = round.to_be_bytes().repeat(BLOCK / 8);
+        let wrote = client.write(fh, at, &data, StableHow::Unstable);
+        let committed = wrote.map_err(|fail| fail.status).and_then(|wrote| {
+            let committed = client.commit(fh, at, BLOCK as u32);
+            let committed = committed.map_err(|fail| fail.status)?;
+            // Another verifier: it is lost, as after an error.
+            (committed.verf == wrote.verf)
+                .then_some(())
+                .ok_or(Nfsstat3::Io)
+        });
+        if let Err(status) = committed {
+            let stable = round;
+            return Wrote { stable, status };
+        }
+        stable.store(round + 1, Ordering::Relaxed);
+    }
+    unreachable!("rounds never end")
+}
+
+/// What writers were told to be stable is there.
+#[track_caller]
+fn has_rounds(client: &mut Client, fh: &[u8], stable: u64) {
+    let read = client.read(fh, 0, BLOCKS as u32 * BLOCK as u32);
+    let data = read.expect("READ").data;
+    for round in stable.saturating_sub(BLOCKS)..stable {
+        let at = (round % BLOCKS) as usize * BLOCK;
+        let block = data.get(at..at + BLOCK).expect("a block written");
+        for word in block.chunks(8) {
+            let found = u64::from_be_bytes(word.try_into().expect("8 bytes"));
+            // The round in which it failed may have come so far.
+            assert!(found == round || found == round + BLOCKS, "{found} {round}");
+        }
+    }
+}
+
+/// A file system goes read-only under load with data not yet written back: whoever writes gets an error, and the verifier
+/// changes; reads go on, others do not notice, and when it comes back it is used again and has what was committed.
 #[test]
 fn a_file_system_gone_read_only() {
     if !need::have("a_file_system_gone_read_only", &[LOOP]) {
         return;
     }
     for policy in policies() {
-        let mut bed = bed(&policy, 64, "");
-        let file = bed.client.new_file(&bed.disk_root, b"file", 0o644);
-        bed.client
-            .write(&file, 0, &[1; 50_000], StableHow::Unstable)
-            .expect("WRITE");
+        gone_read_only(&policy);
+    }
+}
+
+fn gone_read_only(policy: &str) {
+    let mut bed = bed(policy, 64, "");
+    let file = bed.client.new_file(&bed.disk_root, b"file", 0o644);
+    let wrote = bed
+        .client
+        .write(&file, 0, &[1; 50_000], StableHow::Unstable);
+    let verifier = wrote.expect("WRITE").verf;
+    let lanes: Vec<Fh> = (0..6)
+        .map(|n| {
+            bed.client
+                .new_file(&bed.disk_root, format!("w{n}").as_bytes(), 0o644)
+        })
+        .collect();
+    let stable: Vec<AtomicU64> = lanes.iter().map(|_| AtomicU64::new(0)).collect();
+    let wrote: Vec<Wrote> = std::thread::scope(|scope| {
+        let lanes = lanes.iter().zip(&stable);
+        let writers: Vec<_> = lanes
+            .map(|(fh, stable)| {
+                let client = bed.server.client();
+                scope.spawn(move || write_rounds(client, fh, stable))
+            })
+            .collect();
+        let late = Instant::now() + PATIENCE;
+        while stable.iter().any(|n| n.load(Ordering::Relaxed) < 3) && Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         // As after an error of the disk: the kernel aborts the journal and refuses all changes from then on.
         bed.disk.remount("abort");
-        let statuses = [
-            bed.client
-                .create(&bed.disk_root, b"new", Createhow3::Guarded(mode(0o644)))
-                .status(),
-            bed.client
-                .mkdir(&bed.disk_root, b"dir", mode(0o755))
-                .status(),
-            bed.client.remove(&bed.disk_root, b"file").status(),
-            bed.client
-                .write(&file, 0, &[2; 100], StableHow::FileSync)
-                .status(),
-        ];
-        for status in statuses {
-            assert!([Nfsstat3::Rofs, Nfsstat3::Io].contains(&status), "{status}");
-        }
-        assert_ne!(bed.client.commit(&file, 0, 0).status(), Nfsstat3::Ok);
-        bed.client.attr(&file);
-        assert!(bed.client.list(&bed.disk_root, 4096).len() >= 3);
         (0..5).for_each(|n| works(&mut bed.other, &bed.root, n));
-        end(bed);
+        let ends = writers.into_iter().map(|writer| writer.join());
+        ends.map(|end| end.expect("a writer")).collect()
+    });
+    let refused = |status| {
+        assert!([Nfsstat3::Rofs, Nfsstat3::Io].contains(&status), "{status}");
+    };
+    for end in &wrote {
+        refused(end.status);
+        assert!(end.stable >= 3, "{} rounds", end.stable);
     }
+    let (client, root) = (&mut bed.client, &bed.disk_root);
+    let how = Createhow3::Guarded(mode(0o644));
+    refused(client.create(root, b"new", how).status());
+    refused(client.mkdir(root, b"dir", mode(0o755)).status());
+    refused(client.remove(root, b"file").status());
+    let wrote_still = client.write(&file, 0, &[2; 100], StableHow::FileSync);
+    refused(wrote_still.status());
+    assert_ne!(client.commit(&file, 0, 0).status(), Nfsstat3::Ok);
+    client.attr(&file);
+    assert!(client.list(root, 4096).len() >= 3);
+    let beside = bed.other.new_file(&bed.root, b"beside", 0o644);
+    let beside = bed.other.write(&beside, 0, b"x", StableHow::Unstable);
+    assert_ne!(beside.expect("WRITE").verf, verifier, "data was lost");
+    // It can be unmounted once it is not exported, and comes back with the same handles.
+    let only = "@DIR@/export *(rw,insecure,no_root_squash)";
+    bed.server.reexport(only).expect("a reload");
+    bed.disk.mount_again();
+    bed.server.reexport(EXPORTS).expect("a reload");
+    for (fh, end) in lanes.iter().zip(&wrote) {
+        has_rounds(&mut bed.client, fh, end.stable);
+    }
+    bed.client.attr(&file);
+    works(&mut bed.client, &bed.disk_root, 7);
+    let wrote = bed
+        .client
+        .write(&file, 0, &[3; 50_000], StableHow::Unstable);
+    let again = wrote.expect("WRITE").verf;
+    assert_ne!(again, verifier);
+    let committed = bed.client.commit(&file, 0, 0).expect("COMMIT");
+    assert_eq!(committed.verf, again);
+    end(bed);
 }
 
 /// A server that may open no more descriptors says JUKEBOX (try again later) and is well again when it may.

@@ -11,6 +11,15 @@ use tests::client::nfs3::{Outcome as _, nfs3};
 use tests::client::{Client, PATIENCE};
 use tests::daemon::{Setup, policies};
 
+/// Within what time the server said it would be gone, when it was last told to stop.
+#[track_caller]
+pub(crate) fn end_bound(log: &str) -> Duration {
+    let said = log.rsplit_once("all ends within ");
+    let seconds = said.and_then(|(_, rest)| rest.split_whitespace().next());
+    let seconds = seconds.and_then(|number| number.parse().ok());
+    Duration::from_secs_f32(seconds.unwrap_or_else(|| panic!("no bound: {log}")))
+}
+
 /// SIGTERM while clients write: requests taken are answered before the connection closes, and the server ends well within
 /// its time.
 #[test]
@@ -79,7 +88,7 @@ fn sigterm_with_idle_connections() {
     server.start_again();
 }
 
-/// A client that takes no replies does not hold up the end for longer than the bound.
+/// A client that takes no replies does not hold up the end for longer than the bound the server tells.
 #[test]
 fn sigterm_with_a_stuck_client() {
     let times = "[timeouts]\ndrain = \"1s\"\nsend_stalled = \"10m\"";
@@ -97,10 +106,21 @@ fn sigterm_with_a_stuck_client() {
         };
         client.start(nfs3(Proc3::Read), &args);
     }
-    std::thread::sleep(Duration::from_millis(300));
+    // No more of them is sent once the sockets are full.
+    let late = Instant::now() + PATIENCE;
+    while server.stat("requests.in_flight") == 0 && Instant::now() < late {}
     server.signal(Signal::TERM);
+    let began = Instant::now();
     let status = server.wait_end(PATIENCE);
-    assert!(status.success(), "{status}\n{}", server.log());
+    let (took, log) = (began.elapsed(), server.log());
+    assert!(status.success(), "{status}\n{log}");
+    assert!(
+        log.contains("connections closed with requests in flight"),
+        "{log}"
+    );
+    let bound = end_bound(&log);
+    println!("ended after {took:?}, {bound:?} were said");
+    assert!(took < bound + PATIENCE, "{took:?}, said {bound:?}");
     drop(client);
     server.start_again();
 }

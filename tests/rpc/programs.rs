@@ -1,16 +1,29 @@
 //! MOUNT, the port mapper, and where the server listens.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nfsd::mount::types::{Dirpath, Fhstatus, MOUNT_PROGRAM, MountProc, Mountstat3, Stat1};
-use nfsd::nfs3::NFS_PROGRAM;
+use nfsd::nfs3::args::Mkdir3Args;
+use nfsd::nfs3::res::Create3Res;
+use nfsd::nfs3::status::Nfsstat3;
+use nfsd::nfs3::{NFS_PROGRAM, Proc3};
 use nfsd::rpc::msg::Refusal;
 use nfsd::rpc::portmap::{Mapping, PMAP_PROG, PmapList, PmapProc};
 use tests::client::mount::{mount1, mount3, pmap};
-use tests::client::{Client, Login};
-use tests::daemon::{Setup, TestServer, fresh_dir};
+use tests::client::nfs3::{Outcome as _, at, mode, nfs3};
+use tests::client::{Client, Login, PATIENCE};
+use tests::daemon::{Setup, TestServer, fresh_dir, policies};
+
+#[track_caller]
+fn wait(what: &str, mut until: impl FnMut() -> bool) {
+    let late = Instant::now() + PATIENCE;
+    while !until() {
+        assert!(Instant::now() < late, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 #[test]
 fn mount_version_3() {
@@ -211,11 +224,93 @@ fn an_address_in_use() {
     server.client().null();
 }
 
+/// The kernel may have the address of a killed server for a while yet: the next one waits until it is free.
+#[test]
+fn an_address_in_use_for_a_while() {
+    // An address of its own: nobody else is given its port meanwhile.
+    let held = TcpListener::bind("127.77.3.5:0").expect("a port");
+    let addr = held.local_addr().expect("its address");
+    let dir = fresh_dir();
+    let log = dir.path().join("log");
+    let setup = Setup {
+        listen: vec![addr.to_string()],
+        ..Setup::default()
+    };
+    let waited = std::thread::spawn(move || {
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        wait("the server's first try", || said().contains("in use"));
+        let served = said().contains("serving");
+        drop(held);
+        served
+    });
+    let server = setup.start_in(dir);
+    assert!(
+        !waited.join().expect("the other server"),
+        "on a port in use"
+    );
+    assert_eq!(server.addr(), addr);
+    server.client().null();
+}
+
+/// Requests in flight keep the export they matched, at whatever point they wait when it becomes read-only or goes.
+#[test]
+fn requests_in_flight_keep_their_export() {
+    const ONE: &str = "@DIR@/one *(rw,insecure,no_root_squash)\n@DIR@/two *(rw,insecure)";
+    const READ_ONLY: &str = "@DIR@/one *(ro,insecure,no_root_squash)\n@DIR@/two *(rw,insecure)";
+    const REMOVED: &str = "@DIR@/two *(rw,insecure)";
+    for policy in policies() {
+        let dir = fresh_dir();
+        for name in ["one", "two"] {
+            std::fs::create_dir(dir.path().join(name)).expect("mkdir");
+        }
+        let mut server = Setup::exports(ONE).policy(&policy).faults("").start_in(dir);
+        let one = server.dir().join("one");
+        let mut client = server.client();
+        for (exports, then) in [(READ_ONLY, Nfsstat3::Rofs), (REMOVED, Nfsstat3::Stale)] {
+            let mut points = 0;
+            loop {
+                server.reexport(ONE).expect("a reload");
+                let root = client.mount(&one);
+                let name = format!("{then:?}{points}").into_bytes();
+                let held = server.control(&format!("faults *:hold:{points}:1"));
+                held.expect("fault injection");
+                let args = Mkdir3Args {
+                    where_: at(&root, &name),
+                    attributes: mode(0o755),
+                };
+                let xid = client.start(nfs3(Proc3::Mkdir), &args);
+                let mut record = None;
+                wait("neither held nor answered", || {
+                    let soon = Duration::from_millis(1);
+                    record = client.try_record(soon).ok().flatten();
+                    let held = || server.control("faults held").expect("faults");
+                    record.is_some() || held().trim() != "0"
+                });
+                if record.is_none() {
+                    server.reexport(exports).expect("a reload");
+                    assert_eq!(client.mkdir(&root, b"other", mode(0o755)).status(), then);
+                }
+                server.control("faults").expect("fault injection");
+                if record.is_some() {
+                    break;
+                }
+                let answer = client.answer(xid);
+                let made: Create3Res<'_> = answer.results();
+                let made = made.ok().expect("MKDIR of before the reload");
+                assert!(made.obj.is_some() && made.obj_attributes.is_some());
+                assert_eq!(client.mkdir(&root, b"next", mode(0o755)).status(), then);
+                assert!(one.join(String::from_utf8_lossy(&name).as_ref()).is_dir());
+                points += 1;
+            }
+            println!("{policy}: MKDIR waits at {points} points");
+            assert!(points > 0, "never held");
+        }
+    }
+}
+
 /// SIGHUP and `reload` replace the exports; what is gone is STALE, what stays keeps its handles.
 #[test]
 fn exports_replaced_while_serving() {
-    use nfsd::nfs3::status::Nfsstat3;
-    use tests::client::nfs3::Outcome as _;
     let dir = fresh_dir();
     for name in ["one", "two"] {
         std::fs::create_dir(dir.path().join(name)).expect("mkdir");
@@ -239,9 +334,12 @@ fn exports_replaced_while_serving() {
     assert_eq!(made.status(), Nfsstat3::Rofs);
     // The same again by signal: the old handle is good again.
     let text = "@DIR@/one *(rw,insecure,no_root_squash)\n@DIR@/two *(rw,insecure)";
-    server.reexport(text).expect("a reload");
+    server.write_exports(text);
+    assert_eq!(client.getattr(&two_fh).status(), Nfsstat3::Stale);
+    let reloads = |server: &TestServer| server.log().matches("reloaded: ").count();
+    let before = reloads(&server);
     server.signal(rustix::process::Signal::HUP);
-    std::thread::sleep(Duration::from_millis(100));
+    wait("SIGHUP", || reloads(&server) > before);
     client.attr(&two_fh);
     client
         .mkdir(&one_fh, b"d", Default::default())

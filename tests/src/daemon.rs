@@ -48,7 +48,14 @@ pub struct Setup {
     pub faults: String,
     /// The build with fault injection even without rules.
     pub faulty: bool,
+    /// A directory with `passwd`, `group` and `nsswitch.conf`, which this server has in place of those in `/etc`, in a mount
+    /// namespace of its own.
+    pub accounts: Option<PathBuf>,
 }
+
+/// Runs a command, the arguments, with databases of its own.
+const WITH_ACCOUNTS: &str =
+    "for f in passwd group nsswitch.conf; do mount --bind $0/$f /etc/$f || exit; done; exec \"$@\"";
 
 impl Default for Setup {
     fn default() -> Self {
@@ -61,6 +68,7 @@ impl Default for Setup {
             policy: policies().pop().expect("a policy"),
             faults: String::new(),
             faulty: false,
+            accounts: None,
         }
     }
 }
@@ -414,7 +422,15 @@ impl TestServer {
         } else {
             binary()
         };
-        let mut command = Command::new(binary);
+        let mut command = match &self.setup.accounts {
+            None => Command::new(binary),
+            Some(dir) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+                command.arg(WITH_ACCOUNTS).arg(dir).arg(binary);
+                command
+            }
+        };
         command.arg("serve").args(self.arguments());
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
         if !self.setup.faults.is_empty() {
@@ -462,6 +478,12 @@ impl TestServer {
     /// # Errors
     /// What the server says against it.
     pub fn reexport(&mut self, exports: &str) -> Result<String, String> {
+        self.write_exports(exports);
+        self.control("reload")
+    }
+
+    /// Replaces what is exported in the configuration file; the server is not told.
+    pub fn write_exports(&mut self, exports: &str) {
         assert!(
             self.setup.exports.is_some(),
             "exports are not in a configuration file"
@@ -469,7 +491,6 @@ impl TestServer {
         self.setup.exports = Some(exports.to_owned());
         // Written anew as a side effect.
         let _ = self.arguments();
-        self.control("reload")
     }
 
     /// Sends a signal.

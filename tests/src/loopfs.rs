@@ -5,7 +5,12 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::mount::UnmountFlags;
+
+use crate::client::PATIENCE;
 use crate::image::Fs;
 use crate::need::Need;
 
@@ -20,6 +25,7 @@ pub const LOOP: &[Need] = &[
 /// A mounted file system; unmounted on drop. Let the server that exports it end first.
 pub struct LoopFs {
     dir: PathBuf,
+    options: String,
 }
 
 /// A frozen file system; it thaws on drop. Let that be before the server is killed: a process with threads stuck in the
@@ -69,8 +75,9 @@ impl LoopFs {
         run(&program, &[&["-q"], mkfs, &[&image_text]].concat());
         fs::create_dir_all(dir).expect("a mount point");
         let dir_text = dir.display().to_string();
+        let options = format!("loop,{options}");
         let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("loop,{options}"), &image_text, &dir_text]);
+        mount.args(["-o", &options, &image_text, &dir_text]);
         if !mount.status().is_ok_and(|status| status.success()) {
             return None;
         }
@@ -78,6 +85,7 @@ impl LoopFs {
         fs::set_permissions(dir, Permissions::from_mode(0o1777)).expect("chmod");
         Some(LoopFs {
             dir: dir.to_owned(),
+            options,
         })
     }
 
@@ -101,6 +109,24 @@ impl LoopFs {
     pub fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         run("mount", &["-o", &options, &self.dir.display().to_string()]);
+    }
+}
+
+impl LoopFs {
+    /// Unmounts it as soon as nobody uses it, and mounts it anew.
+    ///
+    /// # Panics
+    /// If it is in use for long.
+    #[track_caller]
+    pub fn mount_again(&self) {
+        let late = Instant::now() + PATIENCE;
+        while rustix::mount::unmount(&self.dir, UnmountFlags::empty()).is_err() {
+            assert!(Instant::now() < late, "{} in use", self.dir.display());
+            thread::sleep(Duration::from_millis(20));
+        }
+        let image = self.dir.with_extension("img").display().to_string();
+        let dir = self.dir.display().to_string();
+        run("mount", &["-o", &self.options, &image, &dir]);
     }
 }
 

@@ -437,45 +437,6 @@ pub(crate) fn could_lease(fd: BorrowedFd<'_>, exclusive: bool) -> Result<bool> {
     }
 }
 
-/// The groups of a user in the server's databases (`getgrouplist(3)`), `gid` included. Empty for a
-/// user the databases do not know. May block on network databases: only for pool threads.
-pub fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
-    let mut strings = vec![0 as libc::c_char; 16 << 10];
-    // SAFETY: an all-zero passwd is a valid value for an output parameter.
-    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-    let mut found = std::ptr::null_mut();
-    // SAFETY: every pointer leads to live memory of the length given.
-    let failed = unsafe {
-        libc::getpwuid_r(
-            uid,
-            &raw mut entry,
-            strings.as_mut_ptr(),
-            strings.len(),
-            &raw mut found,
-        )
-    };
-    if failed != 0 || found.is_null() {
-        return Vec::new();
-    }
-    let mut groups = vec![0; 64];
-    loop {
-        let mut count = groups.len() as libc::c_int;
-        // SAFETY: pw_name is NUL terminated inside `strings`; groups has room for `count`.
-        let got =
-            unsafe { libc::getgrouplist(entry.pw_name, gid, groups.as_mut_ptr(), &raw mut count) };
-        let wanted = usize::try_from(count).unwrap_or(0);
-        if got >= 0 {
-            groups.truncate(wanted);
-            return groups;
-        }
-        // Not for want of room: what is in `groups` is not to be trusted.
-        if wanted <= groups.len() || wanted > crate::cred::GROUPS_MAX {
-            return Vec::new();
-        }
-        groups.resize(wanted, 0);
-    }
-}
-
 /// The signals a server acts on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Signal {

@@ -49,6 +49,11 @@ mod tag {
     pub const FIRST: u64 = CANCEL;
 }
 
+/// At a ring's end: how long nothing may come back of what is cancelled before it is given up.
+pub const UNMOVED: Duration = Duration::from_secs(2);
+/// Longest of the turns in which that is waited for.
+const TURN: Duration = Duration::from_millis(20);
+
 /// How operations that could run as a plain system call reach the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IoPolicy {
@@ -402,15 +407,14 @@ impl Ring {
         if self.enter(None).is_ok() {
             self.reap();
         }
-        // Turns in which nothing came back, of 20 ms each.
-        let mut patience = 100;
+        let mut patience = UNMOVED.as_millis() / TURN.as_millis();
         while patience > 0 && (self.in_flight() > 0 || self.eventfd_armed.get()) {
             let before = self.in_flight();
-            if self.enter(Some(Duration::from_millis(20))).is_err() {
+            if self.enter(Some(TURN)).is_err() {
                 break;
             }
             self.reap();
-            patience -= u32::from(self.in_flight() == before);
+            patience -= u128::from(self.in_flight() == before);
         }
         let left = Left {
             operations: self.in_flight(),
