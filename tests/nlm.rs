@@ -378,6 +378,26 @@ fn a_host_frees_its_own() {
     assert_eq!(a.lock(&fh, 2, (0, 1)), NlmStat::Denied, "b keeps its own");
 }
 
+/// Shares say nothing of a host's state, and a restart is told several times (sm-notify(8)).
+#[test]
+fn a_restart_told_again_frees_nothing() {
+    let server = TestServer::start();
+    let (mut a, mut b, fh) = two(&server);
+    let reads = (FshAccess::Read, FshMode::Write);
+    let writes = (FshAccess::Write, FshMode::None);
+    let share = NlmProc::Share;
+    for state in [3, 5] {
+        assert_eq!(a.share(share, &fh, b"1", reads), NlmStat::Granted);
+        assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Denied);
+        a.notify("alpha", state);
+        assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Granted);
+        b.share(NlmProc::Unshare, &fh, b"1", writes);
+        assert_eq!(a.share(share, &fh, b"1", reads), NlmStat::Granted);
+        a.notify("alpha.example.org", state);
+        assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Denied);
+    }
+}
+
 #[test]
 fn restarts_heard_by_udp() {
     let server = TestServer::start();

@@ -142,6 +142,8 @@ impl Wait {
 struct Shared {
     guard: ShareGuard,
     since: Instant,
+    /// NSM state its host was last known to be in: a SHARE does not say.
+    state: Option<i32>,
 }
 
 #[derive(Default)]
@@ -151,6 +153,10 @@ struct Inner {
     seen: Option<Instant>,
     /// In the recovery store.
     durable: bool,
+    /// NSM state of its last lock or restart.
+    state: Option<i32>,
+    /// NSM state of its last restart.
+    restarted: Option<i32>,
     sets: HashMap<OwnerId, Set>,
     owners: HashMap<(FileKey, OwnerName), OwnerId>,
     shares: HashMap<(FileKey, Box<[u8]>), Shared>,
@@ -295,6 +301,7 @@ impl Host {
                 let done = set.guard.lock(wanted.range, wanted.kind, now);
                 if done.is_ok() {
                     set.state = request.state;
+                    inner.state = Some(request.state);
                 }
                 done
             }
@@ -555,6 +562,7 @@ impl Host {
         let shared = Shared {
             guard: file.open(self.id, owner, access, deny)?,
             since: now,
+            state: inner.state,
         };
         inner.shares.insert(key, shared);
         Ok(())
@@ -584,15 +592,23 @@ impl Host {
     }
 
     /// Frees all it has; after a restart of the host into NSM state `but` not what it has locked in
-    /// that state already.
+    /// that state already, and nothing when that restart is known.
     pub fn free(&self, but: Option<i32>) {
         let mut inner = self.inner();
-        let old = inner.sets.iter().filter(|(_, set)| Some(set.state) != but);
+        if but.is_some() {
+            if inner.restarted == but {
+                return;
+            }
+            (inner.restarted, inner.state) = (but, but);
+        }
+        let since = |state| but.is_some() && state == but;
+        let sets = inner.sets.iter();
+        let old = sets.filter(|(_, set)| !since(Some(set.state)));
         let old: Vec<OwnerId> = old.map(|(owner, _)| *owner).collect();
         for owner in old {
             inner.forget(owner);
         }
-        inner.shares.clear();
+        inner.shares.retain(|_, shared| since(shared.state));
     }
 
     /// Everything it holds and waits for.

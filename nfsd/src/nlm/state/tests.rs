@@ -292,6 +292,43 @@ fn shares() {
 }
 
 #[test]
+fn a_restart_that_is_told_late_or_again() {
+    let w = world();
+    let (a, b) = (w.host(IP, "a"), w.host(OTHER, "b"));
+    let share = |host: &Host, oh: &[u8]| {
+        let done = host.share(&w.file, oh, (Access::READ, Deny::WRITE), w.now);
+        assert_eq!(done, Ok(()));
+    };
+    let names = |host: &Host| {
+        let lines = host.lines().into_iter();
+        let mut names: Vec<_> = lines.map(|line| line.owner.oh).collect();
+        names.sort();
+        names.concat()
+    };
+    share(&a, b"1");
+    share(&b, b"b");
+    a.free(Some(3));
+    assert_eq!(names(&a), b"", "what it had before");
+    share(&a, b"2");
+    // Locked by a call that says nothing of its state: shares never do.
+    assert!(w.lock(&a, &write(1, 0, 1)));
+    a.free(Some(3));
+    assert_eq!(names(&a), b"2oh", "told again");
+    a.free(Some(5));
+    assert_eq!(names(&a), b"", "restarted again");
+    share(&a, b"3");
+    let mut new = write(2, 0, 1);
+    new.state = 7;
+    assert!(w.lock(&a, &new));
+    share(&a, b"4");
+    a.free(Some(7));
+    assert_eq!(names(&a), b"4oh", "told after its first lock");
+    share(&a, b"5");
+    a.free(None);
+    assert_eq!((&*names(&a), &*names(&b)), (&b""[..], &b"b"[..]));
+}
+
+#[test]
 fn names_in_notifications() {
     let key = |name: &str| HostKey {
         ip: IP,
