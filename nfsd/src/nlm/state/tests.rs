@@ -40,6 +40,7 @@ fn request(svid: i32, wanted: Held) -> Request {
         state: 1,
         asked: Asked {
             vers: 4,
+            message: false,
             here: None,
             fh: Box::from(&b"fh"[..]),
             offset: wanted.range.offset(),
@@ -163,6 +164,70 @@ fn a_grant_nobody_wants_is_unlocked() {
     assert!(w.lock(&b, &second));
     b.told(serial, false);
     assert!(!w.lock(&a, &first), "it has the lock");
+}
+
+/// A host took the lock at the first call, its answer came too late, and to the second it says that
+/// nobody waits there any more.
+#[test]
+fn a_grant_told_twice_stays() {
+    let w = world();
+    let (a, b) = (w.host(IP, "a"), w.host(OTHER, "b"));
+    let (first, second) = (write(1, 0, 10), write(7, 5, 10));
+    let granted = || {
+        assert!(w.lock(&a, &first));
+        let serial = w.wait(&b, &second).expect("new");
+        assert!(!b.call(serial), "nothing to tell yet");
+        a.free(None);
+        assert_eq!(w.attempt(&b, serial), "granted");
+        assert!(b.call(serial));
+        serial
+    };
+    let all = Range::from(0);
+    let serial = granted();
+    assert!(b.call(serial));
+    b.told(serial, false);
+    assert!(!b.call(serial), "left alone from now on");
+    assert!(!w.lock(&a, &first), "it may have the lock");
+    // In two pieces, neither of which is what was granted.
+    for piece in [(5, 3), (8, 9)] {
+        assert!(!w.lock(&a, &write(1, 14, 1)), "locked still");
+        let range = Range::new(piece.0, piece.1).expect("a range");
+        b.unlock(&w.file, &second.owner, range).expect("room");
+    }
+    assert!(b.is_idle() && !w.file.busy());
+    // It never took it, and says so in its own way.
+    let serial = granted();
+    assert!(b.call(serial));
+    b.told(serial, false);
+    assert!(b.cancel(&w.file, &second.owner, second.wanted));
+    assert!(b.is_idle() && !w.file.busy());
+    // The answer to the first comes at last, before or after that to the second.
+    for answers in [[true, false], [false, true]] {
+        let serial = granted();
+        assert!(b.call(serial));
+        for wanted in answers {
+            b.told(serial, wanted);
+        }
+        assert!(!b.is_untold(serial) && !w.lock(&a, &first));
+        b.unlock(&w.file, &second.owner, all).expect("room");
+    }
+    // The first call did not reach it.
+    let serial = granted();
+    b.uncall(serial);
+    assert!(b.call(serial));
+    b.told(serial, false);
+    assert!(b.is_idle() && !w.file.busy());
+}
+
+/// Two hosts at one address, which a GRANTED_RES does not tell apart.
+#[test]
+fn numbers_of_requests_are_of_one_host() {
+    let w = world();
+    let (a, b, c) = (w.host(IP, "a"), w.host(OTHER, "b"), w.host(OTHER, "c"));
+    assert!(w.lock(&a, &write(1, 0, 10)));
+    let second = w.wait(&b, &write(2, 0, 10)).expect("new");
+    let third = w.wait(&c, &write(3, 0, 10)).expect("new");
+    assert_ne!(second, third);
 }
 
 #[test]
