@@ -463,3 +463,29 @@ fn waits_are_bounded() {
     b.free(None);
     assert!(b.is_idle());
 }
+
+#[test]
+fn hosts_and_what_one_holds_are_bounded() {
+    let w = world();
+    let a = w.host(IP, "a");
+    // Files have bounds of their own.
+    let files: Vec<_> = (0..SETS_MAX / 256).map(|_| FileLocks::alone()).collect();
+    for file in &files {
+        for n in 0..256 {
+            let request = write(n, n as u64, 1);
+            assert_eq!(a.lock(file, &request, w.now), Ok(()));
+        }
+    }
+    let one_more = write(256, 1 << 20, 1);
+    assert_eq!(a.lock(&files[0], &one_more, w.now), Err(Conflict::Full));
+    let share = |host: &Host| host.share(&w.file, b"oh", (Access::READ, Deny::NONE), w.now);
+    assert_eq!(share(&a), Err(Conflict::Full));
+    let known = write(7, 1 << 20, 1);
+    assert_eq!(a.lock(&files[0], &known, w.now), Ok(()), "has its set");
+    assert_eq!(share(&w.host(IP, "b")), Ok(()), "another host");
+    for n in 2..HOSTS_MAX {
+        w.host(OTHER, &n.to_string());
+    }
+    assert!(matches!(w.hosts.host(OTHER, b"c", w.now), Err(Full)));
+    assert!(w.hosts.host(IP, b"b", w.now).is_ok(), "known");
+}
