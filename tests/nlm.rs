@@ -1,10 +1,14 @@
 //! Every procedure of NLM and NSM over a socket, with hosts that have a lock manager of their own to be called.
 
+mod grants;
+mod refusals;
+mod versions;
+
 use std::time::Duration;
 
 use nfsd::nlm::types::{
-    CallerName, FshAccess, FshMode, Holder, NLM_PROGRAM, NLM_V4, Netobj, NlmProc, NlmStat, Notify,
-    Res, TestArgs, TestRes, UnlockArgs, narrow,
+    CallerName, FshAccess, FshMode, NLM_PROGRAM, NLM_V4, Netobj, NlmProc, NlmStat, Notify, Res,
+    TestArgs, UnlockArgs,
 };
 use nfsd::nsm::types::{
     Mon, MonId, MyId, SM_PROG, SmName, SmProc, SmRes, SmStat, SmStatRes, StatChge,
@@ -23,6 +27,15 @@ fn two(server: &TestServer) -> (Host, Host, Fh) {
     let root = a.mount(&server.export());
     let file = a.client.new_file(&root, b"file", 0o666);
     (a, b, file)
+}
+
+/// FREE_ALL.
+fn free_all(host: &mut Host, name: &str) {
+    let args = encode(&Notify {
+        name: CallerName(name.as_bytes()),
+        state: 3,
+    });
+    host.call(NlmProc::FreeAll, &args).results::<()>();
 }
 
 #[test]
@@ -87,17 +100,10 @@ fn errors_of_every_procedure() {
         };
         assert_eq!(cut.outcome(), expected, "{proc}");
     }
-    let mut unknown = |vers, proc| {
-        let answer = a.client.call([NLM_PROGRAM, vers, proc], &());
-        answer.outcome()
-    };
     for proc in [16, 19, 24] {
-        assert_eq!(unknown(4, proc), Err(Refusal::ProcUnavail));
+        let answer = a.client.call([NLM_PROGRAM, NLM_V4, proc], &());
+        assert_eq!(answer.outcome(), Err(Refusal::ProcUnavail));
     }
-    assert_eq!(unknown(1, 20), Err(Refusal::ProcUnavail));
-    assert_eq!((unknown(1, 0), unknown(3, 0)), (Ok(()), Ok(())));
-    let mismatch = Err(Refusal::ProgMismatch { low: 1, high: 4 });
-    assert_eq!(unknown(5, 0), mismatch);
 }
 
 #[test]
@@ -233,92 +239,6 @@ fn who_cancels_is_not_called() {
 }
 
 #[test]
-fn messages_are_answered_by_calls() {
-    let server = TestServer::start();
-    let (mut a, mut b, fh) = two(&server);
-    assert_eq!(b.lock(&fh, 9, (0, 1)), NlmStat::Granted);
-    let lock = encode(&a.lock_args(&fh, 1, (10, 10), false));
-    a.call(NlmProc::LockMsg, &lock).results::<()>();
-    let called = a.called();
-    assert_eq!(called.what, [NLM_PROGRAM, NLM_V4, NlmProc::LockRes.wire()]);
-    assert_eq!(called.args::<Res<'_>>().stat, NlmStat::Granted);
-    let test = encode(&TestArgs {
-        cookie: Netobj(COOKIE),
-        exclusive: true,
-        alock: a.range(&fh, 1, (0, 10)),
-    });
-    a.call(NlmProc::TestMsg, &test).results::<()>();
-    let called = a.called();
-    assert_eq!(called.what[2], NlmProc::TestRes.wire());
-    let res: TestRes<'_, Holder<'_>> = called.args();
-    assert_eq!(res.stat.map_err(|e| e.0), Err(NlmStat::Denied));
-    let unlock = encode(&UnlockArgs {
-        cookie: Netobj(COOKIE),
-        alock: a.range(&fh, 1, (0, 0)),
-    });
-    a.call(NlmProc::UnlockMsg, &unlock).results::<()>();
-    let called = a.called();
-    assert_eq!(called.what[2], NlmProc::UnlockRes.wire());
-    assert_eq!(called.args::<Res<'_>>().cookie.0, COOKIE);
-    assert_eq!(b.lock(&fh, 9, (0, 0)), NlmStat::Granted);
-    for (message, res) in [
-        (NlmProc::CancelMsg, NlmProc::CancelRes),
-        (NlmProc::GrantedMsg, NlmProc::GrantedRes),
-    ] {
-        // CANCEL has one word more.
-        let args = match message {
-            NlmProc::GrantedMsg => test.clone(),
-            _ => encode(&nfsd::nlm::types::CancelArgs {
-                cookie: Netobj(COOKIE),
-                block: true,
-                exclusive: true,
-                alock: a.range(&fh, 1, (0, 10)),
-            }),
-        };
-        a.call(message, &args).results::<()>();
-        let called = a.called();
-        assert_eq!(called.what[2], res.wire());
-        assert_eq!(called.args::<Res<'_>>().stat, NlmStat::Denied);
-    }
-}
-
-#[test]
-fn old_versions() {
-    let server = TestServer::start();
-    let (mut a, mut b, fh) = two(&server);
-    assert_eq!(b.lock(&fh, 9, (1 << 33, 0)), NlmStat::Granted);
-    for vers in [1, 3] {
-        a.vers = vers;
-        let args = encode(&narrow::LockArgs {
-            cookie: Netobj(COOKIE),
-            block: false,
-            exclusive: true,
-            alock: a.range(&fh, 1, (0, 100)).narrow(),
-            reclaim: false,
-            state: 1,
-        });
-        let answer = a.call(NlmProc::Lock, &args);
-        assert_eq!(answer.results::<Res<'_>>().stat, NlmStat::Granted);
-        let args = encode(&narrow::TestArgs {
-            cookie: Netobj(COOKIE),
-            exclusive: true,
-            alock: a.range(&fh, 1, (0, 0)).narrow(),
-        });
-        let answer = a.call(NlmProc::Test, &args);
-        let res: TestRes<'_, narrow::Holder<'_>> = answer.results();
-        let (stat, holder) = res.stat.expect_err("held");
-        let holder = holder.expect("a holder");
-        assert_eq!((stat, holder.offset), (NlmStat::Denied, u32::MAX));
-        let args = encode(&narrow::UnlockArgs {
-            cookie: Netobj(COOKIE),
-            alock: a.range(b"garbage", 1, (0, 100)).narrow(),
-        });
-        let answer = a.call(NlmProc::Unlock, &args);
-        assert_eq!(answer.results::<Res<'_>>().stat, NlmStat::DeniedNolocks);
-    }
-}
-
-#[test]
 fn shares_deny() {
     let server = TestServer::start();
     let (mut a, mut b, fh) = two(&server);
@@ -352,13 +272,6 @@ fn shares_deny() {
 fn a_host_frees_its_own() {
     let server = TestServer::start();
     let (mut a, mut b, fh) = two(&server);
-    let free_all = |host: &mut Host, name: &str| {
-        let args = encode(&Notify {
-            name: CallerName(name.as_bytes()),
-            state: 3,
-        });
-        host.call(NlmProc::FreeAll, &args).results::<()>();
-    };
     let unmonitored = encode(&a.lock_args(&fh, 1, (0, 10), false));
     let answer = a.call(NlmProc::NmLock, &unmonitored);
     assert_eq!(answer.results::<Res<'_>>().stat, NlmStat::Granted);
@@ -376,6 +289,26 @@ fn a_host_frees_its_own() {
     assert_eq!(b.lock(&fh, 1, (20, 10)), NlmStat::Granted);
     assert_eq!(b.lock(&fh, 1, (40, 10)), NlmStat::Denied);
     assert_eq!(a.lock(&fh, 2, (0, 1)), NlmStat::Denied, "b keeps its own");
+}
+
+/// Shares say nothing of a host's state, and a restart is told several times (sm-notify(8)).
+#[test]
+fn a_restart_told_again_frees_nothing() {
+    let server = TestServer::start();
+    let (mut a, mut b, fh) = two(&server);
+    let reads = (FshAccess::Read, FshMode::Write);
+    let writes = (FshAccess::Write, FshMode::None);
+    let share = NlmProc::Share;
+    for state in [3, 5] {
+        assert_eq!(a.share(share, &fh, b"1", reads), NlmStat::Granted);
+        assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Denied);
+        a.notify("alpha", state);
+        assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Granted);
+        b.share(NlmProc::Unshare, &fh, b"1", writes);
+        assert_eq!(a.share(share, &fh, b"1", reads), NlmStat::Granted);
+        a.notify("alpha.example.org", state);
+        assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Denied);
+    }
 }
 
 #[test]
@@ -463,27 +396,49 @@ fn a_restarted_server_tells_and_takes_back() {
     let times = ["--lease-time", "10s", "--grace-time", "10s"];
     let mut server = Setup::default().args(&times).start();
     let (mut a, mut b, fh) = two(&server);
+    let reads = (FshAccess::Read, FshMode::Write);
+    let share = NlmProc::Share;
     assert_eq!(a.lock(&fh, 1, (0, 10)), NlmStat::Granted);
+    assert_eq!(a.share(share, &fh, b"1", reads), NlmStat::Granted);
     server.kill9();
+    // It is told until it answers.
+    a.answer_next(None);
+    a.answer_next(None);
     server.start_again();
-    let called = a.called();
-    assert_eq!(called.what, [SM_PROG, 1, SmProc::Notify.wire()]);
-    assert_eq!(called.args::<StatChge<'_>>().state, 3);
     a.reconnect(server.addr());
     b.reconnect(server.addr());
     let grace = NlmStat::DeniedGracePeriod;
     assert_eq!(b.lock(&fh, 1, (50, 1)), grace);
+    assert_eq!(b.wait(&fh, 1, (50, 1)), grace);
     assert_eq!(b.test(&fh, 1, (50, 1)), Err((grace, None)));
     let reclaim = |args: &mut nfsd::nlm::types::LockArgs<'_>| args.reclaim = true;
     let unknown = b.lock_with(&fh, 1, (50, 1), reclaim);
     assert_eq!(unknown, grace, "b held nothing");
+    assert_eq!(b.share(share, &fh, b"1", reads), grace);
+    assert_eq!(b.share_with(share, &fh, b"1", reads, true), grace);
+    assert_eq!(a.share(share, &fh, b"1", reads), grace, "not reclaimed");
     assert_eq!(a.lock_with(&fh, 1, (0, 10), reclaim), NlmStat::Granted);
+    let again = a.share_with(share, &fh, b"1", reads, true);
+    assert_eq!(again, NlmStat::Granted);
+    // Nor is anything given back meanwhile.
+    assert_eq!(a.unlock(&fh, 1, (0, 10)), grace);
+    assert_eq!(a.cancel(&fh, 1, (0, 10)), grace);
+    assert_eq!(a.share(NlmProc::Unshare, &fh, b"1", reads), grace);
+    for _ in 0..3 {
+        let called = a.called();
+        assert_eq!(called.what, [SM_PROG, 1, SmProc::Notify.wire()]);
+        assert_eq!(called.args::<StatChge<'_>>().state, 3);
+    }
     while b.lock(&fh, 1, (50, 1)) == grace {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(b.lock(&fh, 1, (50, 1)), NlmStat::Granted);
     assert_eq!(b.lock(&fh, 1, (0, 1)), NlmStat::Denied);
+    let writes = (FshAccess::Write, FshMode::None);
+    assert_eq!(b.share(share, &fh, b"1", writes), NlmStat::Denied);
     assert_eq!(a.lock_with(&fh, 1, (0, 10), reclaim), grace, "over");
+    assert_eq!(a.share_with(share, &fh, b"1", reads, true), grace, "over");
+    a.is_left_alone();
     // What it had at its start, a call among it, is no measure of what it should have at its end.
     server.kill9();
 }

@@ -41,8 +41,8 @@ struct Entry {
     client: String,
     /// The owner, as its client names it; the number of a process here, where the kernel says it.
     owner: String,
-    /// How long.
-    seconds: u64,
+    /// How long; not known of a process here: the kernel does not say it.
+    seconds: Option<u64>,
 }
 
 /// A file, as it is shown.
@@ -123,7 +123,7 @@ impl Listing<'_> {
             address: String::new(),
             client: String::new(),
             owner: String::new(),
-            seconds: age.unwrap_or_default().as_secs(),
+            seconds: age.map(|age| age.as_secs()),
         }
     }
 
@@ -235,10 +235,11 @@ fn render(entries: &[Entry]) -> String {
                 (_, None) => format!("{} to the end", e.offset),
                 (_, Some(last)) => format!("{} to {last}", e.offset),
             };
+            let age = e.seconds.map_or("-".to_owned(), |age| format!("{age} s"));
             let _ = writeln!(
                 out,
-                "  {} {} {place}, {} {} \"{}\" owner \"{}\", {} s",
-                e.what, e.kind, e.protocol, e.address, e.client, e.owner, e.seconds
+                "  {} {} {place}, {} {} \"{}\" owner \"{}\", {age}",
+                e.what, e.kind, e.protocol, e.address, e.client, e.owner
             );
         }
     }
@@ -287,7 +288,7 @@ mod tests {
             address: "10.0.0.1".to_owned(),
             client: "host".to_owned(),
             owner: "7 x".to_owned(),
-            seconds: 2,
+            seconds: (what != "wait").then_some(2),
         };
         let all = [
             entry("1:aa", "lock", Some(9)),
@@ -298,7 +299,7 @@ mod tests {
             render(&all),
             "/srv inode 5 handle 1:aa\n  \
              lock write 3 to 9, nlm 10.0.0.1 \"host\" owner \"7 x\", 2 s\n  \
-             wait write 3 to the end, nlm 10.0.0.1 \"host\" owner \"7 x\", 2 s\n\
+             wait write 3 to the end, nlm 10.0.0.1 \"host\" owner \"7 x\", -\n\
              /srv inode 5 handle 1:bb\n  \
              share write denies read, nlm 10.0.0.1 \"host\" owner \"7 x\", 2 s\n"
         );

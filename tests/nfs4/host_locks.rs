@@ -198,7 +198,7 @@ fn a_lock_of_the_host_is_in_the_way_of_clients() {
             refused((&mut a, &fh, &opened), (&mut b, &three), (name, pid as i32));
             let list = server.control("locks").expect("a list");
             let line = format!(
-                "lock write 5 to 14, host  \"\" owner \"{}\"",
+                "lock write 5 to 14, host  \"\" owner \"{}\", -\n",
                 if pid == 0 {
                     String::new()
                 } else {
@@ -206,6 +206,8 @@ fn a_lock_of_the_host_is_in_the_way_of_clients() {
                 }
             );
             assert_eq!(list.contains(&line), !slow, "{list}");
+            let list = server.control("locks json").expect("a list");
+            assert_eq!(list.contains("\"seconds\": null"), !slow, "{list}");
             shared_ones_go_together(&mut b, &three, &local, sort);
         }
         assert_eq!(lock_all(&mut a, &fh, &opened).status, S::Ok);

@@ -1,5 +1,7 @@
 //! Locks that were waited for. Once one may be had it is taken for its owner, and the host is called
-//! (NLM_GRANTED) until it says that it knows; one it does not want any more is unlocked.
+//! until it says that it knows; one it does not want any more is unlocked. Who asked by NLM_LOCK is
+//! called by NLM_GRANTED, who asked by NLM_LOCK_MSG by NLM_GRANTED_MSG, which a call of
+//! NLM_GRANTED_RES answers.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -71,11 +73,16 @@ pub async fn run(server: &Arc<Shared>, host: &Arc<Host>, serial: u64) {
 
 async fn tell(server: &Arc<Shared>, host: &Host, serial: u64, grant: &Grant) {
     let mut pause = AGAIN;
-    while host.is_untold(serial) && !server.stopping.load(Ordering::Acquire) {
+    while !server.stopping.load(Ordering::Acquire) && host.call(serial) {
         match granted(server, host, serial, grant).await {
-            Ok(NlmStat::DeniedGracePeriod) => {}
-            Ok(stat) => return host.told(serial, stat == NlmStat::Granted),
+            // The answer comes by a call.
+            Ok(None) => {}
+            Ok(Some(NlmStat::DeniedGracePeriod)) => host.uncall(serial),
+            Ok(Some(stat)) => return host.told(serial, stat == NlmStat::Granted),
             Err(error) => {
+                if let CallError::Refused(_) | CallError::Busy | CallError::TooLong = error {
+                    host.uncall(serial);
+                }
                 let host = &host.key.ip;
                 tracing::debug!(%host, %error, "NLM_GRANTED");
             }
@@ -85,12 +92,13 @@ async fn tell(server: &Arc<Shared>, host: &Host, serial: u64, grant: &Grant) {
     }
 }
 
+/// One call; its answer, unless that is to come by another.
 async fn granted(
     server: &Arc<Shared>,
     host: &Host,
     serial: u64,
     grant: &Grant,
-) -> Result<NlmStat, CallError> {
+) -> Result<Option<NlmStat>, CallError> {
     let cookie = serial.to_be_bytes();
     let args = TestArgs {
         cookie: Netobj(&cookie),
@@ -114,12 +122,19 @@ async fn granted(
             alock: args.alock.narrow(),
         })?
     };
+    let proc = match grant.asked.message {
+        true => NlmProc::GrantedMsg,
+        false => NlmProc::Granted,
+    };
     let what = Procedure {
         prog: NLM_PROGRAM,
         vers,
-        proc: NlmProc::Granted.wire(),
+        proc: proc.wire(),
     };
     let answer = peer::call(server, grant.asked.here, host.key.ip, what, &bytes).await?;
+    if grant.asked.message {
+        return Ok(None);
+    }
     let res: Res<'_> = Dec::new(&answer).get().map_err(|_| CallError::Garbage)?;
-    Ok(res.stat)
+    Ok(Some(res.stat))
 }

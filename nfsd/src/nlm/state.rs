@@ -81,6 +81,8 @@ fn file_key(file: &Arc<FileLocks>) -> FileKey {
 pub struct Asked {
     /// Version of the protocol.
     pub vers: u32,
+    /// By NLM_LOCK_MSG, which is answered by calls.
+    pub message: bool,
     /// The server's address it came to.
     pub here: Option<SocketAddr>,
     /// The file handle.
@@ -126,6 +128,10 @@ struct Wait {
     /// It will be locked on the host as well. `None` once granted, and where the host is not to see it.
     hosted: Option<Hosted>,
     granted: bool,
+    /// Calls that say so, as many as may have reached the host.
+    calls: u32,
+    /// The host is not called any more.
+    quiet: bool,
     since: Instant,
 }
 
@@ -142,6 +148,8 @@ impl Wait {
 struct Shared {
     guard: ShareGuard,
     since: Instant,
+    /// NSM state its host was last known to be in: a SHARE does not say.
+    state: Option<i32>,
 }
 
 #[derive(Default)]
@@ -151,11 +159,14 @@ struct Inner {
     seen: Option<Instant>,
     /// In the recovery store.
     durable: bool,
+    /// NSM state of its last lock or restart.
+    state: Option<i32>,
+    /// NSM state of its last restart.
+    restarted: Option<i32>,
     sets: HashMap<OwnerId, Set>,
     owners: HashMap<(FileKey, OwnerName), OwnerId>,
     shares: HashMap<(FileKey, Box<[u8]>), Shared>,
     waits: HashMap<u64, Wait>,
-    last_wait: u64,
 }
 
 /// One host.
@@ -164,7 +175,7 @@ pub struct Host {
     pub key: HostKey,
     /// As the files know it.
     pub id: ClientId,
-    owner_ids: Arc<AtomicU64>,
+    numbers: Arc<AtomicU64>,
     inner: Mutex<Inner>,
 }
 
@@ -225,7 +236,8 @@ impl Inner {
     /// Forgets an owner that neither holds nor waits.
     fn tidy(&mut self, owner: OwnerId) {
         let idle = self.sets.get(&owner).is_some_and(|s| s.guard.is_empty());
-        if idle && !self.waits.values().any(|w| w.owner == owner) {
+        // What was granted it has unlocked since.
+        if idle && !self.waits.values().any(|w| w.owner == owner && !w.granted) {
             self.forget(owner);
         }
     }
@@ -248,6 +260,11 @@ impl Host {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One that no owner and no request of any host has had.
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The owner's set on a file, made if there is none.
     fn enter(
         &self,
@@ -262,7 +279,7 @@ impl Host {
         if inner.gone || inner.sets.len() + inner.shares.len() >= SETS_MAX {
             return Err(Full);
         }
-        let owner = OwnerId(OURS | self.owner_ids.fetch_add(1, Ordering::Relaxed));
+        let owner = OwnerId(OURS | self.number());
         let key = (file_key(file), request.owner.clone());
         inner.owners.insert(key, owner);
         let set = Set {
@@ -295,6 +312,7 @@ impl Host {
                 let done = set.guard.lock(wanted.range, wanted.kind, now);
                 if done.is_ok() {
                     set.state = request.state;
+                    inner.state = Some(request.state);
                 }
                 done
             }
@@ -337,8 +355,7 @@ impl Host {
             if inner.waits.len() >= WAITS_MAX {
                 return Err(Full);
             }
-            inner.last_wait += 1;
-            let serial = inner.last_wait;
+            let serial = self.number();
             let Held { range, kind } = request.wanted;
             let ticket = if at_once {
                 None
@@ -354,6 +371,8 @@ impl Host {
                 ticket,
                 hosted,
                 granted: false,
+                calls: 0,
+                quiet: false,
                 since: now,
             };
             inner.waits.insert(serial, wait);
@@ -422,17 +441,44 @@ impl Host {
         self.inner().waits.get(&serial).is_some_and(|w| w.granted)
     }
 
-    /// The host has heard of a grant: it wants the lock, or not.
+    /// Whether the host is to be called about a grant, which counts the call.
+    pub fn call(&self, serial: u64) -> bool {
+        let mut inner = self.inner();
+        let wait = inner.waits.get_mut(&serial);
+        let Some(wait) = wait.filter(|w| w.granted && !w.quiet) else {
+            return false;
+        };
+        wait.calls = wait.calls.saturating_add(1);
+        true
+    }
+
+    /// A call about a grant did not reach the host, or it will be asked again as it wishes.
+    pub fn uncall(&self, serial: u64) {
+        if let Some(wait) = self.inner().waits.get_mut(&serial) {
+            wait.calls = wait.calls.saturating_sub(1);
+        }
+    }
+
+    /// The host has heard of a grant: it wants the lock, or not. After several calls a no may be
+    /// that of a host that took the lock at the first and waits no more (as Linux answers): the lock
+    /// stays until the host gives it up or cancels.
     pub fn told(&self, serial: u64, wanted: bool) {
         let mut inner = self.inner();
-        let Some(wait) = inner.waits.remove(&serial).filter(|w| w.granted) else {
+        let wait = inner.waits.get_mut(&serial);
+        let Some(wait) = wait.filter(|w| w.granted) else {
             return;
         };
-        if !wanted && let Some(set) = inner.sets.get(&wait.owner) {
-            // No room to split a range: more stays locked than should, until the host unlocks all.
-            let _ = set.guard.unlock(wait.wanted.range);
+        if !wanted && wait.calls > 1 {
+            wait.quiet = true;
+            return;
         }
-        inner.tidy(wait.owner);
+        let (owner, range) = (wait.owner, wait.wanted.range);
+        inner.waits.remove(&serial);
+        if !wanted && let Some(set) = inner.sets.get(&owner) {
+            // No room to split a range: more stays locked than should, until the host unlocks all.
+            let _ = set.guard.unlock(range);
+        }
+        inner.tidy(owner);
     }
 
     /// What the process behind an owner waits for, on whichever file.
@@ -551,10 +597,11 @@ impl Host {
         if inner.gone || inner.sets.len() + inner.shares.len() >= SETS_MAX {
             return Err(Conflict::Full);
         }
-        let owner = OwnerId(OURS | self.owner_ids.fetch_add(1, Ordering::Relaxed));
+        let owner = OwnerId(OURS | self.number());
         let shared = Shared {
             guard: file.open(self.id, owner, access, deny)?,
             since: now,
+            state: inner.state,
         };
         inner.shares.insert(key, shared);
         Ok(())
@@ -584,15 +631,23 @@ impl Host {
     }
 
     /// Frees all it has; after a restart of the host into NSM state `but` not what it has locked in
-    /// that state already.
+    /// that state already, and nothing when that restart is known.
     pub fn free(&self, but: Option<i32>) {
         let mut inner = self.inner();
-        let old = inner.sets.iter().filter(|(_, set)| Some(set.state) != but);
+        if but.is_some() {
+            if inner.restarted == but {
+                return;
+            }
+            (inner.restarted, inner.state) = (but, but);
+        }
+        let since = |state| but.is_some() && state == but;
+        let sets = inner.sets.iter();
+        let old = sets.filter(|(_, set)| !since(Some(set.state)));
         let old: Vec<OwnerId> = old.map(|(owner, _)| *owner).collect();
         for owner in old {
             inner.forget(owner);
         }
-        inner.shares.clear();
+        inner.shares.retain(|_, shared| since(shared.state));
     }
 
     /// Everything it holds and waits for.
@@ -641,119 +696,8 @@ impl Host {
     }
 }
 
-#[derive(Default)]
-struct Table {
-    by_key: HashMap<HostKey, Arc<Host>>,
-    by_id: HashMap<ClientId, Arc<Host>>,
-    last: u64,
-}
-
-/// All hosts.
-#[derive(Default)]
-pub struct Hosts {
-    table: Mutex<Table>,
-    owner_ids: Arc<AtomicU64>,
-}
-
-impl Hosts {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The host, made if there is none.
-    ///
-    /// # Errors
-    /// [`Full`].
-    pub fn host(&self, ip: IpAddr, name: &[u8], now: Instant) -> Result<Arc<Host>, Full> {
-        let key = HostKey {
-            ip,
-            name: name.into(),
-        };
-        let mut table = self.table();
-        if let Some(host) = table.by_key.get(&key) {
-            host.inner().seen = Some(now);
-            return Ok(host.clone());
-        }
-        if table.by_key.len() >= HOSTS_MAX {
-            return Err(Full);
-        }
-        table.last += 1;
-        let host = Arc::new(Host {
-            key: key.clone(),
-            id: ClientId(OURS | table.last),
-            owner_ids: self.owner_ids.clone(),
-            inner: Mutex::new(Inner {
-                seen: Some(now),
-                ..Inner::default()
-            }),
-        });
-        table.by_key.insert(key, host.clone());
-        table.by_id.insert(host.id, host.clone());
-        Ok(host)
-    }
-
-    /// The host, if it is known.
-    #[must_use]
-    pub fn known(&self, ip: IpAddr, name: &[u8]) -> Option<Arc<Host>> {
-        let key = HostKey {
-            ip,
-            name: name.into(),
-        };
-        self.table().by_key.get(&key).cloned()
-    }
-
-    /// The host the files know by this number.
-    #[must_use]
-    pub fn by_id(&self, id: ClientId) -> Option<Arc<Host>> {
-        self.table().by_id.get(&id).cloned()
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Host>> {
-        self.table().by_key.values().cloned().collect()
-    }
-
-    /// Whom a notification from `ip` about `name` concerns: who calls itself that there. As names
-    /// differ for many reasons, one that nobody has is that of the only one there.
-    #[must_use]
-    pub fn called(&self, ip: IpAddr, name: &[u8]) -> Vec<Arc<Host>> {
-        let all = self.all();
-        let is_called = |host: &&Arc<Host>| host.key.is_called(name);
-        let (there, elsewhere): (Vec<_>, Vec<_>) = all.iter().partition(|h| h.key.ip == ip);
-        let mut called: Vec<_> = there.iter().copied().filter(is_called).collect();
-        if called.is_empty() && there.len() == 1 && !elsewhere.iter().any(is_called) {
-            called = there;
-        }
-        called.into_iter().cloned().collect()
-    }
-
-    /// Forgets hosts that have held nothing for a while, and tells which: they are not monitored any
-    /// more.
-    pub fn sweep(&self, now: Instant) -> Vec<HostKey> {
-        let mut table = self.table();
-        let idle = |host: &Host| {
-            let mut inner = host.inner();
-            let old = inner.seen.is_none_or(|seen| now >= seen + IDLE);
-            inner.gone = old && inner.is_idle();
-            inner.gone
-        };
-        let gone: Vec<Arc<Host>> = table
-            .by_key
-            .values()
-            .filter(|host| idle(host))
-            .cloned()
-            .collect();
-        for host in &gone {
-            table.by_key.remove(&host.key);
-            table.by_id.remove(&host.id);
-        }
-        gone.iter()
-            .filter(|host| host.is_durable())
-            .map(|host| host.key.clone())
-            .collect()
-    }
-}
-
+mod hosts;
 #[cfg(test)]
 mod tests;
+
+pub use hosts::Hosts;

@@ -28,6 +28,14 @@ struct Telling {
     pause: Duration,
 }
 
+impl Telling {
+    /// After a call that came to nothing: how long until the next, and that one.
+    fn again(self) -> (Duration, Self) {
+        let pause = (self.pause * 2).min(AGAIN_MAX);
+        (self.pause, Telling { pause, ..self })
+    }
+}
+
 /// Begins to tell them. Only on a worker.
 pub fn start(server: &Arc<Shared>) {
     let all = server.nsm.before.iter().map(|host| Telling {
@@ -45,7 +53,7 @@ pub fn start(server: &Arc<Shared>) {
 async fn tell(server: Arc<Shared>, queue: Rc<RefCell<VecDeque<Telling>>>) {
     let end = exec::now() + PATIENCE;
     let next = || queue.borrow_mut().pop_front();
-    while let Some(mut telling) = next() {
+    while let Some(telling) = next() {
         if server.stopping.load(Ordering::Acquire) || exec::now() >= end {
             return;
         }
@@ -53,8 +61,8 @@ async fn tell(server: Arc<Shared>, queue: Rc<RefCell<VecDeque<Telling>>>) {
             continue;
         };
         tracing::debug!(host = %telling.host.ip, %error, "SM_NOTIFY");
-        exec::sleep(telling.pause).await;
-        telling.pause = (telling.pause * 2).min(AGAIN_MAX);
+        let (pause, telling) = telling.again();
+        exec::sleep(pause).await;
         queue.borrow_mut().push_back(telling);
     }
 }
@@ -73,4 +81,29 @@ async fn notify(server: &Arc<Shared>, host: &HostKey) -> Result<(), CallError> {
     peer::call(server, None, host.ip, what, &args)
         .await
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses() {
+        let mut telling = Telling {
+            host: HostKey {
+                ip: [10, 0, 0, 1].into(),
+                name: Box::default(),
+            },
+            pause: AGAIN,
+        };
+        let mut all = Vec::new();
+        let mut passed = Duration::ZERO;
+        while passed < PATIENCE {
+            let (pause, next) = telling.again();
+            all.push(pause.as_secs());
+            (passed, telling) = (passed + pause, next);
+        }
+        assert_eq!(all[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(all.len() < 30, "{all:?}");
+    }
 }

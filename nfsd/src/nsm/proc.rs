@@ -64,7 +64,7 @@ pub(super) fn run(
 }
 
 /// A host at `ip` says it restarted: what it held before is free. It can only speak for itself, and
-/// says so several times; what it has locked since stays.
+/// says so several times: what it has had since the first stays.
 fn restarted(server: &Shared, ip: IpAddr, change: &StatChge<'_>) {
     for host in server.nlm.called(ip, change.mon_name.0) {
         let (name, state) = (host.key.name.escape_ascii(), change.state);

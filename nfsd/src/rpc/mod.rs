@@ -11,15 +11,13 @@ pub mod record;
 pub mod rpcbind;
 pub mod uaddr;
 
-use std::ops::RangeInclusive;
-
 use crate::cx::{Cx, Reply};
 use crate::mount::types::{MOUNT_PROGRAM, MOUNT_V1, MOUNT_V3};
 use crate::nfs3::{self, NFS_PROGRAM, NFS_V3};
 use crate::nfs4::{self, NFS_V4};
 use crate::nfsacl;
 use crate::nfsacl::types::{NFS_ACL_PROGRAM, NFSACL_V2, NFSACL_V3};
-use crate::nlm::types::{NLM_PROGRAM, NLM_V1, NLM_V4};
+use crate::nlm::types::{NLM_PROGRAM, NLM_V1, NLM_V3, NLM_V4};
 use crate::nsm::types::{SM_PROG, SM_VERS};
 use crate::xdr::Dec;
 use auth::{AuthStat, Identity};
@@ -31,16 +29,16 @@ use portmap::{PMAP_PROG, PMAP_V2, RPCB_V4};
 pub struct Program {
     /// Its number.
     pub number: u32,
-    /// Its versions.
-    pub versions: RangeInclusive<u32>,
+    /// Its versions, in order.
+    pub versions: &'static [u32],
 }
 
 /// The table: number, versions, `async fn(cx, vers, proc, args, reply)` that runs a procedure.
 macro_rules! programs {
-    ($($number:ident $versions:expr => $dispatch:path;)*) => {
+    ($($number:ident [$($version:expr),*] => $dispatch:path;)*) => {
         /// Every program.
         pub static PROGRAMS: &[Program] = &[
-            $(Program { number: $number, versions: $versions },)*
+            $(Program { number: $number, versions: &[$($version),*] },)*
         ];
 
         async fn dispatch(
@@ -51,7 +49,7 @@ macro_rules! programs {
             let args = call.args.clone();
             match call.prog {
                 $($number => {
-                    supported(call.vers, $versions)?;
+                    supported(call.vers, &[$($version),*])?;
                     $dispatch(cx, call.vers, call.proc, args, reply).await
                 })*
                 _ => Err(Refusal::ProgUnavail),
@@ -61,19 +59,22 @@ macro_rules! programs {
 }
 
 programs! {
-    NFS_PROGRAM NFS_V3..=NFS_V4 => nfs;
-    MOUNT_PROGRAM MOUNT_V1..=MOUNT_V3 => crate::mount::dispatch;
-    NFS_ACL_PROGRAM NFSACL_V2..=NFSACL_V3 => nfsacl::dispatch;
-    NLM_PROGRAM NLM_V1..=NLM_V4 => crate::nlm::dispatch;
-    SM_PROG SM_VERS..=SM_VERS => crate::nsm::dispatch;
-    PMAP_PROG PMAP_V2..=RPCB_V4 => portmap_proc::dispatch;
+    NFS_PROGRAM [NFS_V3, NFS_V4] => nfs;
+    MOUNT_PROGRAM [MOUNT_V1, 2, MOUNT_V3] => crate::mount::dispatch;
+    NFS_ACL_PROGRAM [NFSACL_V2, NFSACL_V3] => nfsacl::dispatch;
+    // Version 2 of NLM is nobody's: Linux and others serve 1, 3 and 4.
+    NLM_PROGRAM [NLM_V1, NLM_V3, NLM_V4] => crate::nlm::dispatch;
+    SM_PROG [SM_VERS] => crate::nsm::dispatch;
+    PMAP_PROG [PMAP_V2, 3, RPCB_V4] => portmap_proc::dispatch;
 }
 
-fn supported(vers: u32, versions: RangeInclusive<u32>) -> Result<(), Refusal> {
+/// The refusal has the lowest and the highest version (RFC 5531 section 9); those between may lack.
+fn supported(vers: u32, versions: &[u32]) -> Result<(), Refusal> {
     if versions.contains(&vers) {
         return Ok(());
     }
-    let (low, high) = versions.into_inner();
+    let low = versions.first().copied().unwrap_or_default();
+    let high = versions.last().copied().unwrap_or_default();
     Err(Refusal::ProgMismatch { low, high })
 }
 
@@ -156,12 +157,14 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert_eq!(supported(3, 3..=3), Ok(()));
-        let mismatch = Err(Refusal::ProgMismatch { low: 2, high: 4 });
-        assert_eq!(
-            (supported(1, 2..=4), supported(5, 2..=4)),
-            (mismatch, mismatch)
-        );
+        assert_eq!(supported(3, &[3]), Ok(()));
+        let mismatch = Err(Refusal::ProgMismatch { low: 1, high: 4 });
+        for vers in [0, 2, 5] {
+            assert_eq!(supported(vers, &[1, 3, 4]), mismatch);
+        }
+        for program in PROGRAMS {
+            assert!(program.versions.is_sorted(), "{program:?}");
+        }
     }
 
     #[test]

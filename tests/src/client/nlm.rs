@@ -12,12 +12,13 @@ use std::time::Duration;
 use nfsd::nlm::types::{
     CallerName, CancelArgs, FshAccess, FshMode, Holder, Lock, LockArgs, NLM_PROGRAM, NLM_V4,
     Netobj, NlmProc, NlmStat, Res, Share, ShareArgs, ShareRes, TestArgs, TestRes, UnlockArgs,
+    narrow, read,
 };
 use nfsd::nsm::types::{SM_PROG, SmName, SmProc, StatChge};
 use nfsd::rpc::msg::{Parsed, parse, success_header};
 use nfsd::rpc::portmap::{PMAP_PROG, PMAP_V2, RpcbString};
 use nfsd::rpc::uaddr::universal_addr;
-use nfsd::xdr::{Dec, Decode, Encode};
+use nfsd::xdr::{Dec, Decode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::{Client, Fh, PATIENCE, encode, framed};
@@ -53,7 +54,7 @@ impl Called {
 /// What TEST says is in the way: process, first byte, length.
 pub type InTheWay = Option<(i32, u64, u64)>;
 
-/// How GRANTED is answered next: a status, or not at all. Afterwards: granted.
+/// How calls are answered next: GRANTED by a status, any by none at all. Afterwards: granted.
 type Script = Arc<Mutex<VecDeque<Option<NlmStat>>>>;
 
 /// One host.
@@ -142,7 +143,7 @@ impl Host {
         self.client.mount(export)
     }
 
-    /// How the next GRANTED is answered.
+    /// How the next call is answered, if it is GRANTED; any is not with `None`.
     pub fn answer_next(&self, stat: Option<NlmStat>) {
         self.script.lock().expect("not poisoned").push_back(stat);
     }
@@ -156,13 +157,53 @@ impl Host {
         self.calls.recv_timeout(PATIENCE).expect("a call")
     }
 
-    /// The next GRANTED: first byte and length.
+    /// The next GRANTED, in the host's version: first byte and length.
     #[track_caller]
     pub fn granted(&self) -> (u64, u64) {
+        self.granted_as(NlmProc::Granted).1
+    }
+
+    /// The next GRANTED or GRANTED_MSG: cookie, first byte and length.
+    ///
+    /// # Panics
+    /// If something else comes.
+    #[track_caller]
+    pub fn granted_as(&self, proc: NlmProc) -> (Vec<u8>, (u64, u64)) {
         let called = self.called();
-        assert_eq!(called.what, [NLM_PROGRAM, NLM_V4, NlmProc::Granted.wire()]);
-        let args: TestArgs<'_> = called.args();
-        (args.alock.offset, args.alock.len)
+        assert_eq!(called.what, [NLM_PROGRAM, self.vers, proc.wire()]);
+        let mut dec = Dec::new(&called.args);
+        let args = read::<TestArgs<'_>, narrow::TestArgs<'_>>(&mut dec, self.vers);
+        let args = args.expect("arguments");
+        dec.finish().expect("nothing after them");
+        (args.cookie.0.to_vec(), (args.alock.offset, args.alock.len))
+    }
+
+    /// GRANTED_RES.
+    #[track_caller]
+    pub fn granted_res(&mut self, cookie: &[u8], stat: NlmStat) {
+        let cookie = Netobj(cookie);
+        let args = encode(&Res { cookie, stat });
+        self.call(NlmProc::GrantedRes, &args).results::<()>();
+    }
+
+    /// The next answer to a message that is not TEST.
+    ///
+    /// # Panics
+    /// If something else comes.
+    #[track_caller]
+    pub fn answered(&self, proc: NlmProc) -> NlmStat {
+        let called = self.called();
+        assert_eq!(called.what, [NLM_PROGRAM, self.vers, proc.wire()]);
+        let res: Res<'_> = called.args();
+        assert_eq!(res.cookie.0, COOKIE);
+        res.stat
+    }
+
+    /// Hangs up, and gives the calls that have not been looked at, once no more can come.
+    pub fn last_calls(self, idle: impl FnOnce()) -> Vec<Called> {
+        drop(self.client);
+        idle();
+        self.calls.try_iter().collect()
     }
 
     /// Nothing comes for a while.
@@ -192,9 +233,8 @@ impl Host {
     }
 
     #[track_caller]
-    fn stat(&mut self, proc: NlmProc, args: &impl Encode) -> NlmStat {
-        let args = encode(args);
-        let answer = self.call(proc, &args);
+    fn stat(&mut self, proc: NlmProc, args: &[u8]) -> NlmStat {
+        let answer = self.call(proc, args);
         let res: Res<'_> = answer.results();
         assert_eq!(res.cookie.0, COOKIE);
         res.stat
@@ -218,6 +258,70 @@ impl Host {
         }
     }
 
+    /// Arguments of LOCK, as the host's version writes them.
+    pub fn lock_bytes(&self, args: &LockArgs<'_>) -> Vec<u8> {
+        if self.vers >= NLM_V4 {
+            return encode(args);
+        }
+        encode(&narrow::LockArgs {
+            cookie: args.cookie,
+            block: args.block,
+            exclusive: args.exclusive,
+            alock: args.alock.narrow(),
+            reclaim: args.reclaim,
+            state: args.state,
+        })
+    }
+
+    /// Arguments of TEST and GRANTED for a write lock, as the host's version writes them.
+    pub fn test_bytes(&self, fh: &[u8], svid: i32, range: (u64, u64)) -> Vec<u8> {
+        let (cookie, exclusive) = (Netobj(COOKIE), true);
+        let alock = self.range(fh, svid, range);
+        if self.vers >= NLM_V4 {
+            return encode(&TestArgs {
+                cookie,
+                exclusive,
+                alock,
+            });
+        }
+        encode(&narrow::TestArgs {
+            cookie,
+            exclusive,
+            alock: alock.narrow(),
+        })
+    }
+
+    /// Arguments of CANCEL for a write lock, as the host's version writes them.
+    pub fn cancel_bytes(&self, fh: &[u8], svid: i32, range: (u64, u64)) -> Vec<u8> {
+        let (cookie, block, exclusive) = (Netobj(COOKIE), true, true);
+        let alock = self.range(fh, svid, range);
+        if self.vers >= NLM_V4 {
+            return encode(&CancelArgs {
+                cookie,
+                block,
+                exclusive,
+                alock,
+            });
+        }
+        encode(&narrow::CancelArgs {
+            cookie,
+            block,
+            exclusive,
+            alock: alock.narrow(),
+        })
+    }
+
+    /// Arguments of UNLOCK, as the host's version writes them.
+    pub fn unlock_bytes(&self, fh: &[u8], svid: i32, range: (u64, u64)) -> Vec<u8> {
+        let cookie = Netobj(COOKIE);
+        let alock = self.range(fh, svid, range);
+        if self.vers >= NLM_V4 {
+            return encode(&UnlockArgs { cookie, alock });
+        }
+        let alock = alock.narrow();
+        encode(&narrow::UnlockArgs { cookie, alock })
+    }
+
     /// LOCK with any change to its arguments.
     #[track_caller]
     pub fn lock_with(
@@ -229,8 +333,8 @@ impl Host {
     ) -> NlmStat {
         let mut args = self.lock_args(fh, svid, range, false);
         change(&mut args);
-        let args = encode(&args);
-        self.stat(NlmProc::Lock, &super::nfs4::Raw(&args))
+        let args = self.lock_bytes(&args);
+        self.stat(NlmProc::Lock, &args)
     }
 
     /// A write lock, at once.
@@ -248,23 +352,15 @@ impl Host {
     /// CANCEL of such.
     #[track_caller]
     pub fn cancel(&mut self, fh: &[u8], svid: i32, range: (u64, u64)) -> NlmStat {
-        let args = encode(&CancelArgs {
-            cookie: Netobj(COOKIE),
-            block: true,
-            exclusive: true,
-            alock: self.range(fh, svid, range),
-        });
-        self.stat(NlmProc::Cancel, &super::nfs4::Raw(&args))
+        let args = self.cancel_bytes(fh, svid, range);
+        self.stat(NlmProc::Cancel, &args)
     }
 
     /// UNLOCK.
     #[track_caller]
     pub fn unlock(&mut self, fh: &[u8], svid: i32, range: (u64, u64)) -> NlmStat {
-        let args = encode(&UnlockArgs {
-            cookie: Netobj(COOKIE),
-            alock: self.range(fh, svid, range),
-        });
-        self.stat(NlmProc::Unlock, &super::nfs4::Raw(&args))
+        let args = self.unlock_bytes(fh, svid, range);
+        self.stat(NlmProc::Unlock, &args)
     }
 
     /// TEST for a write lock: `Err` with process, first byte and length of what is in the way.
@@ -275,16 +371,21 @@ impl Host {
         svid: i32,
         range: (u64, u64),
     ) -> Result<(), (NlmStat, InTheWay)> {
-        let args = encode(&TestArgs {
-            cookie: Netobj(COOKIE),
-            exclusive: true,
-            alock: self.range(fh, svid, range),
-        });
+        let args = self.test_bytes(fh, svid, range);
         let answer = self.call(NlmProc::Test, &args);
-        let res: TestRes<'_, Holder<'_>> = answer.results();
-        assert_eq!(res.cookie.0, COOKIE);
-        res.stat
-            .map_err(|(stat, holder)| (stat, holder.map(|h| (h.svid, h.offset, h.len))))
+        tested(self.vers, answer.bytes())
+    }
+
+    /// The next TEST_RES, as [`Host::test`] gives it.
+    ///
+    /// # Panics
+    /// If something else comes.
+    #[track_caller]
+    pub fn tested(&self) -> Result<(), (NlmStat, InTheWay)> {
+        let called = self.called();
+        let what = [NLM_PROGRAM, self.vers, NlmProc::TestRes.wire()];
+        assert_eq!(called.what, what);
+        tested(self.vers, &called.args)
     }
 
     /// SHARE or UNSHARE.
@@ -294,7 +395,20 @@ impl Host {
         proc: NlmProc,
         fh: &[u8],
         oh: &[u8],
+        what: (FshAccess, FshMode),
+    ) -> NlmStat {
+        self.share_with(proc, fh, oh, what, false)
+    }
+
+    /// SHARE or UNSHARE, perhaps of one that was held before a restart.
+    #[track_caller]
+    pub fn share_with(
+        &mut self,
+        proc: NlmProc,
+        fh: &[u8],
+        oh: &[u8],
         (access, mode): (FshAccess, FshMode),
+        reclaim: bool,
     ) -> NlmStat {
         let args = encode(&ShareArgs {
             cookie: Netobj(COOKIE),
@@ -305,7 +419,7 @@ impl Host {
                 mode,
                 access,
             },
-            reclaim: false,
+            reclaim,
         });
         let answer = self.call(proc, &args);
         let res: ShareRes<'_> = answer.results();
@@ -323,6 +437,26 @@ impl Host {
         let what = [SM_PROG, 1, SmProc::Notify.wire()];
         self.client.call(what, &args).results::<()>();
     }
+}
+
+/// What a TEST came to, in the form of a version.
+#[track_caller]
+fn tested(vers: u32, bytes: &[u8]) -> Result<(), (NlmStat, InTheWay)> {
+    let mut dec = Dec::new(bytes);
+    let (cookie, stat) = if vers >= NLM_V4 {
+        let res: TestRes<'_, Holder<'_>> = dec.get().expect("results");
+        let held = |h: Holder<'_>| (h.svid, h.offset, h.len);
+        let stat = res.stat.map_err(|(stat, by)| (stat, by.map(held)));
+        (res.cookie, stat)
+    } else {
+        let res: TestRes<'_, narrow::Holder<'_>> = dec.get().expect("results");
+        let held = |h: narrow::Holder<'_>| (h.svid, h.offset.into(), h.len.into());
+        let stat = res.stat.map_err(|(stat, by)| (stat, by.map(held)));
+        (res.cookie, stat)
+    };
+    dec.finish().expect("nothing after them");
+    assert_eq!(cookie.0, COOKIE);
+    stat
 }
 
 fn read_record(stream: &mut TcpStream) -> Option<Vec<u8>> {
@@ -358,14 +492,13 @@ fn serve(mut stream: TcpStream, calls: &mpsc::Sender<Called>, script: &Script) {
             };
             let next = script.lock().expect("not poisoned").pop_front();
             let stat = next.unwrap_or(Some(NlmStat::Granted));
-            if granted {
+            if let Some(stat) = stat.filter(|_| granted) {
                 let cookie: Netobj<'_> = Dec::new(&called.args).get().expect("a cookie");
-                let stat = stat.unwrap_or(NlmStat::Granted);
                 reply.extend(encode(&Res { cookie, stat }));
             }
             // Nobody listens when the test is over.
             let _ = calls.send(called);
-            if granted && stat.is_none() {
+            if stat.is_none() {
                 return;
             }
         }

@@ -14,13 +14,12 @@ pub fn result(cx: &Cx, res: &Res<'_>) {
     let Ok(serial) = res.cookie.0.try_into().map(u64::from_be_bytes) else {
         return;
     };
-    if res.stat == NlmStat::DeniedGracePeriod {
-        return;
-    }
     let mut hosts = cx.server.nlm.all();
-    // Another host at the same address may have one of that number: then it is told again.
     hosts.retain(|host| host.key.ip == cx.client.addr.ip() && host.is_untold(serial));
-    if let [host] = &hosts[..] {
-        host.told(serial, res.stat == NlmStat::Granted);
+    for host in hosts {
+        match res.stat {
+            NlmStat::DeniedGracePeriod => host.uncall(serial),
+            stat => host.told(serial, stat == NlmStat::Granted),
+        }
     }
 }

@@ -20,15 +20,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it tries again after somebody got out of its way.
 const TRIES: usize = 64;
 
-pub async fn run(cx: &Cx, vers: u32, args: &LockArgs<'_>, monitored: bool) -> NlmStat {
-    match lock(cx, vers, args, monitored).await {
+/// How it came.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// Version of the protocol.
+    pub vers: u32,
+    /// By NLM_LOCK_MSG.
+    pub message: bool,
+}
+
+pub async fn run(cx: &Cx, form: Form, args: &LockArgs<'_>, monitored: bool) -> NlmStat {
+    match lock(cx, form, args, monitored).await {
         Ok(stat) | Err(stat) => stat,
     }
 }
 
 async fn lock(
     cx: &Cx,
-    vers: u32,
+    form: Form,
     args: &LockArgs<'_>,
     monitored: bool,
 ) -> Result<NlmStat, NlmStat> {
@@ -48,7 +57,8 @@ async fn lock(
         wanted,
         state: args.state,
         asked: Asked {
-            vers,
+            vers: form.vers,
+            message: form.message,
             here: cx.client.here,
             fh: args.alock.fh.0.into(),
             offset: args.alock.offset,

@@ -47,18 +47,19 @@ async fn run(
     }
     if let Some((plain, res)) = proc.message() {
         let mut answer = Reply::default();
-        answered(cx, vers, plain, &mut args, &mut answer).await?;
+        answered(cx, vers, (plain, true), &mut args, &mut answer).await?;
         answer_by_call(cx, vers, res, answer.bytes);
         return Ok(());
     }
-    answered(cx, vers, proc, &mut args, reply).await
+    answered(cx, vers, (proc, false), &mut args, reply).await
 }
 
-/// The table: procedure, its argument type in both widths, and what answers.
+/// The table: procedure, its argument type in both widths, and what answers. `message`: it came in
+/// the form that is answered by a call.
 async fn answered(
     cx: &Cx,
     vers: u32,
-    proc: NlmProc,
+    (proc, message): (NlmProc, bool),
     args: &mut Dec<'_>,
     reply: &mut Reply,
 ) -> Result<(), Refusal> {
@@ -70,7 +71,8 @@ async fn answered(
         NlmProc::Lock | NlmProc::NmLock => {
             let args = read::<LockArgs<'_>, narrow::LockArgs<'_>>(args, vers)?;
             let monitored = proc == NlmProc::Lock;
-            (args.cookie, lock::run(cx, vers, &args, monitored).await)
+            let form = lock::Form { vers, message };
+            (args.cookie, lock::run(cx, form, &args, monitored).await)
         }
         NlmProc::Cancel => {
             let args = read::<CancelArgs<'_>, narrow::CancelArgs<'_>>(args, vers)?;

@@ -40,6 +40,7 @@ fn request(svid: i32, wanted: Held) -> Request {
         state: 1,
         asked: Asked {
             vers: 4,
+            message: false,
             here: None,
             fh: Box::from(&b"fh"[..]),
             offset: wanted.range.offset(),
@@ -163,6 +164,70 @@ fn a_grant_nobody_wants_is_unlocked() {
     assert!(w.lock(&b, &second));
     b.told(serial, false);
     assert!(!w.lock(&a, &first), "it has the lock");
+}
+
+/// A host took the lock at the first call, its answer came too late, and to the second it says that
+/// nobody waits there any more.
+#[test]
+fn a_grant_told_twice_stays() {
+    let w = world();
+    let (a, b) = (w.host(IP, "a"), w.host(OTHER, "b"));
+    let (first, second) = (write(1, 0, 10), write(7, 5, 10));
+    let granted = || {
+        assert!(w.lock(&a, &first));
+        let serial = w.wait(&b, &second).expect("new");
+        assert!(!b.call(serial), "nothing to tell yet");
+        a.free(None);
+        assert_eq!(w.attempt(&b, serial), "granted");
+        assert!(b.call(serial));
+        serial
+    };
+    let all = Range::from(0);
+    let serial = granted();
+    assert!(b.call(serial));
+    b.told(serial, false);
+    assert!(!b.call(serial), "left alone from now on");
+    assert!(!w.lock(&a, &first), "it may have the lock");
+    // In two pieces, neither of which is what was granted.
+    for piece in [(5, 3), (8, 9)] {
+        assert!(!w.lock(&a, &write(1, 14, 1)), "locked still");
+        let range = Range::new(piece.0, piece.1).expect("a range");
+        b.unlock(&w.file, &second.owner, range).expect("room");
+    }
+    assert!(b.is_idle() && !w.file.busy());
+    // It never took it, and says so in its own way.
+    let serial = granted();
+    assert!(b.call(serial));
+    b.told(serial, false);
+    assert!(b.cancel(&w.file, &second.owner, second.wanted));
+    assert!(b.is_idle() && !w.file.busy());
+    // The answer to the first comes at last, before or after that to the second.
+    for answers in [[true, false], [false, true]] {
+        let serial = granted();
+        assert!(b.call(serial));
+        for wanted in answers {
+            b.told(serial, wanted);
+        }
+        assert!(!b.is_untold(serial) && !w.lock(&a, &first));
+        b.unlock(&w.file, &second.owner, all).expect("room");
+    }
+    // The first call did not reach it.
+    let serial = granted();
+    b.uncall(serial);
+    assert!(b.call(serial));
+    b.told(serial, false);
+    assert!(b.is_idle() && !w.file.busy());
+}
+
+/// Two hosts at one address, which a GRANTED_RES does not tell apart.
+#[test]
+fn numbers_of_requests_are_of_one_host() {
+    let w = world();
+    let (a, b, c) = (w.host(IP, "a"), w.host(OTHER, "b"), w.host(OTHER, "c"));
+    assert!(w.lock(&a, &write(1, 0, 10)));
+    let second = w.wait(&b, &write(2, 0, 10)).expect("new");
+    let third = w.wait(&c, &write(3, 0, 10)).expect("new");
+    assert_ne!(second, third);
 }
 
 #[test]
@@ -292,6 +357,43 @@ fn shares() {
 }
 
 #[test]
+fn a_restart_that_is_told_late_or_again() {
+    let w = world();
+    let (a, b) = (w.host(IP, "a"), w.host(OTHER, "b"));
+    let share = |host: &Host, oh: &[u8]| {
+        let done = host.share(&w.file, oh, (Access::READ, Deny::WRITE), w.now);
+        assert_eq!(done, Ok(()));
+    };
+    let names = |host: &Host| {
+        let lines = host.lines().into_iter();
+        let mut names: Vec<_> = lines.map(|line| line.owner.oh).collect();
+        names.sort();
+        names.concat()
+    };
+    share(&a, b"1");
+    share(&b, b"b");
+    a.free(Some(3));
+    assert_eq!(names(&a), b"", "what it had before");
+    share(&a, b"2");
+    // Locked by a call that says nothing of its state: shares never do.
+    assert!(w.lock(&a, &write(1, 0, 1)));
+    a.free(Some(3));
+    assert_eq!(names(&a), b"2oh", "told again");
+    a.free(Some(5));
+    assert_eq!(names(&a), b"", "restarted again");
+    share(&a, b"3");
+    let mut new = write(2, 0, 1);
+    new.state = 7;
+    assert!(w.lock(&a, &new));
+    share(&a, b"4");
+    a.free(Some(7));
+    assert_eq!(names(&a), b"4oh", "told after its first lock");
+    share(&a, b"5");
+    a.free(None);
+    assert_eq!((&*names(&a), &*names(&b)), (&b""[..], &b"b"[..]));
+}
+
+#[test]
 fn names_in_notifications() {
     let key = |name: &str| HostKey {
         ip: IP,
@@ -360,4 +462,30 @@ fn waits_are_bounded() {
     assert_eq!(b.lines().len(), WAITS_MAX);
     b.free(None);
     assert!(b.is_idle());
+}
+
+#[test]
+fn hosts_and_what_one_holds_are_bounded() {
+    let w = world();
+    let a = w.host(IP, "a");
+    // Files have bounds of their own.
+    let files: Vec<_> = (0..SETS_MAX / 256).map(|_| FileLocks::alone()).collect();
+    for file in &files {
+        for n in 0..256 {
+            let request = write(n, n as u64, 1);
+            assert_eq!(a.lock(file, &request, w.now), Ok(()));
+        }
+    }
+    let one_more = write(256, 1 << 20, 1);
+    assert_eq!(a.lock(&files[0], &one_more, w.now), Err(Conflict::Full));
+    let share = |host: &Host| host.share(&w.file, b"oh", (Access::READ, Deny::NONE), w.now);
+    assert_eq!(share(&a), Err(Conflict::Full));
+    let known = write(7, 1 << 20, 1);
+    assert_eq!(a.lock(&files[0], &known, w.now), Ok(()), "has its set");
+    assert_eq!(share(&w.host(IP, "b")), Ok(()), "another host");
+    for n in 2..HOSTS_MAX {
+        w.host(OTHER, &n.to_string());
+    }
+    assert!(matches!(w.hosts.host(OTHER, b"c", w.now), Err(Full)));
+    assert!(w.hosts.host(IP, b"b", w.now).is_ok(), "known");
 }
