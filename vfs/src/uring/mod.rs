@@ -337,11 +337,6 @@ impl Ring {
     #[cfg(feature = "fault-injection")]
     fn hold(&self, key: Key, res: i32, flags: u32) -> bool {
         let mut held = self.held.borrow_mut();
-        // What a multishot operation completes later stays behind.
-        if let Some(&(_, until, ..)) = held.done.iter().find(|(k, ..)| *k == key) {
-            held.done.push((key, until, res, flags));
-            return true;
-        }
         let Some(at) = held.planned.iter().position(|(k, _)| *k == key) else {
             return false;
         };
