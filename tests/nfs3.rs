@@ -3,6 +3,8 @@
 
 #[path = "nfs3/attributes.rs"]
 mod attributes;
+#[path = "nfs3/counters.rs"]
+mod counters;
 #[path = "nfs3/data.rs"]
 mod data;
 #[path = "nfs3/exports.rs"]

@@ -42,6 +42,7 @@ fn collect(shared: &Shared) -> BTreeMap<String, u64> {
         "workers.stuck".to_owned(),
         (shared.remotes.len() - answered) as u64,
     );
+    all.insert("iowq.threads".to_owned(), iowq_threads());
     all.insert("connections".to_owned(), shared.connections.total() as u64);
     all.insert("files.open".to_owned(), shared.vfs.table.len() as u64);
     let cached = shared.vfs.table.acls_cached();
@@ -58,6 +59,14 @@ fn collect(shared: &Shared) -> BTreeMap<String, u64> {
         all.insert(name.to_owned(), value);
     }
     all
+}
+
+/// io-wq threads of this process: the kernel makes them for what cannot be completed in place, and ends them when they
+/// have had nothing to do for a while. It names them `iou-wrk-` and their submitter, and says no more about them.
+fn iowq_threads() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let names = tasks.filter_map(|task| std::fs::read(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(b"iou-wrk-")).count() as u64
 }
 
 /// What NFSv4 clients hold, and what is held on files by anybody.

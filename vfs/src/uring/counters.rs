@@ -1,5 +1,5 @@
 //! Counters that prove what the engine does: SQEs by opcode, inline and blocking calls by system
-//! call, registered files and buffers, batch sizes. One set per worker, one writer each.
+//! call, registered files and buffers, batch sizes, io-wq. One set per worker, one writer each.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -96,6 +96,22 @@ const OPCODES: &[&str] = &[
     "pipe",
 ];
 
+/// Opcodes no kernel completes in place: each is handed to an io-wq thread as it is submitted. Of the others (read, write,
+/// open, fadvise) nothing tells which were.
+const ALWAYS_ON_THREADS: &[&str] = &[
+    "fsync",
+    "fallocate",
+    "statx",
+    "renameat",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+    "linkat",
+    "setxattr",
+    "getxattr",
+    "ftruncate",
+];
+
 /// Upper bounds of the batch size histogram (SQEs per enter).
 pub const BATCHES: [u64; 7] = [0, 1, 2, 4, 8, 16, 32];
 
@@ -119,9 +135,20 @@ pub struct Counters {
     sqes: [AtomicU64; 64],
     inline: [AtomicU64; CALLS.len()],
     blocking: [AtomicU64; CALLS.len()],
+    /// `io_uring_enter(2)` calls.
     enters: AtomicU64,
+    /// Those calls, by how many entries were to be submitted.
     batches: [AtomicU64; BATCHES.len() + 1],
+    /// Entries submitted: `submitted / enters` is the mean batch.
+    submitted: AtomicU64,
+    /// Times the submission queue was full.
     sq_full: AtomicU64,
+    /// Calls made while the kernel held back completions for which the queue had no room.
+    cq_overflow: AtomicU64,
+    /// Completions the kernel had no memory to hold back. Their operations never end.
+    cq_lost: AtomicU64,
+    /// Entries that asked for an io-wq thread (`IOSQE_ASYNC`).
+    to_thread: AtomicU64,
     registered_file: AtomicU64,
     plain_file: AtomicU64,
     registered_buffer: AtomicU64,
@@ -140,7 +167,11 @@ impl Default for Counters {
             blocking: std::array::from_fn(|_| zero()),
             enters: zero(),
             batches: std::array::from_fn(|_| zero()),
+            submitted: zero(),
             sq_full: zero(),
+            cq_overflow: zero(),
+            cq_lost: zero(),
+            to_thread: zero(),
             registered_file: zero(),
             plain_file: zero(),
             registered_buffer: zero(),
@@ -152,19 +183,30 @@ impl Default for Counters {
     }
 }
 
-/// One writer: a plain add, seen by readers soon.
 fn bump(counter: &AtomicU64) {
-    counter.store(
-        counter.load(Ordering::Relaxed).wrapping_add(1),
-        Ordering::Relaxed,
-    );
+    add(counter, 1);
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// One writer: a plain add, seen by readers soon.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(get(counter).wrapping_add(n), Ordering::Relaxed);
 }
 
 impl Counters {
-    pub(crate) fn sqe(&self, code: u8) {
-        if let Some(counter) = self.sqes.get(usize::from(code)) {
+    /// An entry is published, with the opcode it was built with.
+    pub(crate) fn sqe(&self, opcode: u32) {
+        if let Some(counter) = self.sqes.get(opcode as usize) {
             bump(counter);
         }
+    }
+
+    /// It carries `IOSQE_ASYNC`.
+    pub(crate) fn to_thread(&self) {
+        bump(&self.to_thread);
     }
 
     pub(crate) fn inline(&self, call: Call) {
@@ -175,8 +217,10 @@ impl Counters {
         bump(&self.blocking[call as usize]);
     }
 
+    /// `io_uring_enter(2)` is called with `batch` entries to submit. Counted before, as it may sleep long.
     pub(crate) fn enter(&self, batch: u64) {
         bump(&self.enters);
+        add(&self.submitted, batch);
         let bucket = BATCHES
             .iter()
             .position(|&b| batch <= b)
@@ -184,8 +228,19 @@ impl Counters {
         bump(&self.batches[bucket]);
     }
 
+    /// So many entries of that batch were not taken, and come again.
+    pub(crate) fn not_taken(&self, entries: u64) {
+        add(&self.submitted, entries.wrapping_neg());
+    }
+
     pub(crate) fn sq_full(&self) {
         bump(&self.sq_full);
+    }
+
+    /// The kernel holds back completions; `lost` are gone since the ring was made.
+    pub(crate) fn cq_overflow(&self, lost: u32) {
+        bump(&self.cq_overflow);
+        self.cq_lost.store(lost.into(), Ordering::Relaxed);
     }
 
     /// A read or write: did it use a registered file, and a registered buffer?
@@ -230,33 +285,44 @@ impl Counters {
 
     /// Adds every counter that is not zero to `out` under its name.
     pub fn collect(&self, out: &mut BTreeMap<String, u64>) {
-        let mut add = |name: String, counter: &AtomicU64| {
-            let value = counter.load(Ordering::Relaxed);
+        let mut add = |name: String, value: u64| {
             if value > 0 {
                 *out.entry(name).or_default() += value;
             }
         };
+        let mut to_thread = get(&self.to_thread);
         for (i, counter) in self.sqes.iter().enumerate() {
-            add(
-                format!("sqe.{}", OPCODES.get(i).unwrap_or(&"other")),
-                counter,
-            );
+            let name = OPCODES.get(i).unwrap_or(&"other");
+            add(format!("sqe.{name}"), get(counter));
+            if ALWAYS_ON_THREADS.contains(name) {
+                to_thread += get(counter);
+            }
         }
         for (i, name) in CALLS.iter().enumerate() {
-            add(format!("inline.{name}"), &self.inline[i]);
-            add(format!("blocking.{name}"), &self.blocking[i]);
+            add(format!("inline.{name}"), get(&self.inline[i]));
+            add(format!("blocking.{name}"), get(&self.blocking[i]));
         }
-        add("ring.enter".to_owned(), &self.enters);
+        add("ring.enter".to_owned(), get(&self.enters));
         for (i, counter) in self.batches.iter().enumerate() {
             let bound = BATCHES.get(i).map_or("more".to_owned(), |b| b.to_string());
-            add(format!("ring.batch_le_{bound}"), counter);
+            add(format!("ring.batch_le_{bound}"), get(counter));
         }
-        add("ring.sq_full".to_owned(), &self.sq_full);
-        add("data.registered_file".to_owned(), &self.registered_file);
-        add("data.plain_file".to_owned(), &self.plain_file);
-        add("data.registered_buffer".to_owned(), &self.registered_buffer);
-        add("data.plain_buffer".to_owned(), &self.plain_buffer);
-        add("wake.eventfd".to_owned(), &self.eventfd);
-        add("wake.message".to_owned(), &self.message);
+        let rest = [
+            ("ring.submitted", &self.submitted),
+            ("ring.sq_full", &self.sq_full),
+            ("ring.cq_overflow", &self.cq_overflow),
+            ("ring.cq_lost", &self.cq_lost),
+            ("data.registered_file", &self.registered_file),
+            ("data.plain_file", &self.plain_file),
+            ("data.registered_buffer", &self.registered_buffer),
+            ("data.plain_buffer", &self.plain_buffer),
+            ("wake.eventfd", &self.eventfd),
+            ("wake.message", &self.message),
+        ];
+        for (name, counter) in rest {
+            add(name.to_owned(), get(counter));
+        }
+        // At least so many: those of which it is certain.
+        add("iowq.punts_min".to_owned(), to_thread);
     }
 }

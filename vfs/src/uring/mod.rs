@@ -199,10 +199,10 @@ impl Ring {
         #[cfg(not(feature = "fault-injection"))]
         let injected: Option<i32> = None;
         let mut inflight = self.inflight.borrow_mut();
-        let (sqe, code) = match injected {
-            Some(_) => (opcode::Nop::new().build(), opcode::Nop::CODE),
+        let sqe = match injected {
+            Some(_) => opcode::Nop::new().build(),
             // The box does not move again: the pointers in the SQE stay true.
-            None => (op.sqe(), op.code()),
+            None => op.sqe(),
         };
         let key = inflight.insert(op, injected);
         drop(inflight);
@@ -210,7 +210,6 @@ impl Ring {
         if let Some(held) = hold {
             self.held.borrow_mut().planned.push((key, held));
         }
-        self.counters.sqe(code);
         self.push(sqe.user_data(key.pack()));
         key
     }
@@ -223,7 +222,9 @@ impl Ring {
         self.push(sqe);
     }
 
+    /// Where every entry is published, and counted as what it is.
     fn push(&self, sqe: squeue::Entry) {
+        self.counters.sqe(sqe.get_opcode());
         let mut ring = self.ring.borrow_mut();
         loop {
             // SAFETY: every pointer in `sqe` leads into an op that the in-flight slab owns (or into
@@ -234,10 +235,33 @@ impl Ring {
             // Full: hand over what is there. EBUSY and EAGAIN pass once the kernel caught up; reaping
             // here could re-enter the caller, so completions wait in the (NODROP) queue.
             self.counters.sq_full();
-            if let Err(e) = ring.submit() {
+            let pending = self.begin_enter(&mut ring);
+            let submitted = ring.submit();
+            self.end_enter(pending, &submitted);
+            if let Err(e) = submitted {
                 tracing::debug!(error = %e, "submission queue full");
                 std::thread::yield_now();
             }
+        }
+    }
+
+    /// Counts what is about to be submitted, and returns how many entries that are.
+    fn begin_enter(&self, ring: &mut IoUring) -> usize {
+        let sq = ring.submission();
+        let (pending, overflow) = (sq.len(), sq.cq_overflow());
+        drop(sq);
+        self.counters.enter(pending as u64);
+        if overflow {
+            self.counters.cq_overflow(ring.completion().overflow());
+        }
+        pending
+    }
+
+    /// Puts the count right where not all of it was taken.
+    fn end_enter(&self, pending: usize, taken: &std::io::Result<usize>) {
+        let taken = *taken.as_ref().unwrap_or(&0);
+        if taken < pending {
+            self.counters.not_taken((pending - taken) as u64);
         }
     }
 
@@ -247,12 +271,8 @@ impl Ring {
     /// Only those that mean the ring is unusable.
     pub fn enter(&self, wait: Option<Duration>) -> Result<()> {
         let mut ring = self.ring.borrow_mut();
-        let pending = {
-            let sq = ring.submission();
-            sq.len()
-        };
+        let pending = self.begin_enter(&mut ring);
         let waiting = wait.is_some() && ring.completion().is_empty();
-        self.counters.enter(pending as u64);
         let timespec = types::Timespec::from(wait.unwrap_or_default());
         let args = types::SubmitArgs::new().timespec(&timespec);
         const GETEVENTS: u32 = 1;
@@ -267,6 +287,7 @@ impl Ring {
                     .enter::<libc::sigset_t>(pending as u32, 0, GETEVENTS, None)
             }
         };
+        self.end_enter(pending, &entered);
         match entered {
             Ok(_) => Ok(()),
             Err(e) => match Errno::from(e) {

@@ -97,6 +97,7 @@ impl Ring {
             );
             // New threads come with new work only: what waits already gets one by this.
             let nudge = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
+            self.counters.to_thread();
             self.push(nudge.user_data(tag::CANCEL));
         }
     }

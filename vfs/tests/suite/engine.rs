@@ -538,8 +538,66 @@ fn full_queues_lose_nothing() {
             }
             assert!(soon(|| done.get() == 2000).await);
             assert!(counter("ring.sq_full") > 0);
+            // Cached reads complete as they are submitted, and nobody takes their completions meanwhile.
+            if policy == IoPolicy::Ring {
+                assert!(counter("ring.cq_overflow") > 0);
+            }
+            assert_eq!(counter("ring.cq_lost"), 0);
         });
     }
+}
+
+/// What is counted is what was sent, opcode by opcode and altogether.
+#[test]
+fn every_entry_is_counted_under_its_opcode() {
+    let _alone = alone();
+    let dir = scratch::dir();
+    let path = dir.path().join("f");
+    std::fs::write(&path, [1; 100]).expect("write");
+    run(&ring(), async move {
+        let mut files = std::fs::File::options();
+        let file = open(files.read(true).write(true).open(path).expect("open"));
+        let counts = || OPS.map(|op| counter(&format!("sqe.{op}")));
+        const OPS: [&str; 7] = [
+            "read_fixed",
+            "write_fixed",
+            "read",
+            "write",
+            "fsync",
+            "recv",
+            "async_cancel",
+        ];
+        let before = counts();
+        // The read that waits for other threads to wake this one.
+        assert_eq!(before, [0, 0, 1, 0, 0, 0, 0]);
+        let b = buf(100);
+        let (n, b) = file_ops::read(&file, b, 0..100, 0).await;
+        assert_eq!(n, Ok(100));
+        let data = vfs::uring::Slice::new(Rc::new(b), 0..100);
+        for _ in 0..2 {
+            let wrote = file_ops::write(&file, data.clone(), 0, &Cred::root()).await;
+            assert_eq!(wrote, Ok(100));
+        }
+        drop(data);
+        file_ops::fsync(&file, false).await.expect("fsync");
+        let (near, _far) = pair();
+        let socket = socket(near);
+        let recv = net_ops::recv(&socket, buf(10), 0..10, net_ops::Patience::Much);
+        assert!(exec::timeout(Duration::ZERO, recv).await.is_none());
+        quiet().await;
+        // Where memory may not be locked, there are no registered buffers.
+        let expected = match counter("data.registered_buffer") {
+            0 => [0, 0, 2, 2, 1, 1, 1],
+            _ => [1, 2, 1, 0, 1, 1, 1],
+        };
+        assert_eq!(counts(), expected);
+        let mut all = std::collections::BTreeMap::new();
+        exec::with_ring(|r| r.counters.collect(&mut all));
+        let sqes = all.iter().filter(|(name, _)| name.starts_with("sqe."));
+        assert_eq!(sqes.map(|(_, n)| n).sum::<u64>(), all["ring.submitted"]);
+        let batches = all.iter().filter(|(name, _)| name.contains("batch_le"));
+        assert_eq!(batches.map(|(_, n)| n).sum::<u64>(), all["ring.enter"]);
+    });
 }
 
 #[test]

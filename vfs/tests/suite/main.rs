@@ -12,6 +12,8 @@ mod differential; // random decisions, ours and the kernel's
 mod directory; // READDIR on several file systems
 mod engine; // executor, in-flight operations, queues
 #[cfg(feature = "fault-injection")]
+mod every_op; // every type of operation fails, and is dropped
+#[cfg(feature = "fault-injection")]
 mod faults; // every opcode fails or comes back short
 mod locks; // files that are open, locked or delegated
 mod mounts; // file systems below, and resources that run out
