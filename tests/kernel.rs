@@ -138,6 +138,7 @@ fn checks_hold_on_local_file_systems() {
         let out = File::create(&log).expect("log");
         let status = rig
             .command(env!("CARGO_BIN_EXE_guest"))
+            .env("FS", kind.name())
             .arg("checks")
             .arg(image.dir())
             .arg("local")
@@ -169,7 +170,8 @@ fn checks(test: &str, version: Version) {
             return;
         };
         bed.mount("");
-        let script = format!("$RIG/guest checks /mnt/nfs {version}; umount /mnt/nfs");
+        let name = fs.name();
+        let script = format!("FS={name} $RIG/guest checks /mnt/nfs {version}; umount /mnt/nfs");
         let out = bed.guest.ok(300, &script);
         let told = |l: &&str| l.contains(": ") || l.ends_with("failed");
         let told: Vec<_> = out.lines().filter(told).collect();
@@ -210,7 +212,7 @@ fn server_on_linux_6_1() {
                 for i in $(seq 100); do grep -q serving /tmp/log && break; sleep 0.1; done
                 cat /tmp/log
                 mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock 127.0.0.1:/mnt/disk /mnt/nfs
-                $RIG/guest checks /mnt/nfs 3
+                FS=ext4 $RIG/guest checks /mnt/nfs 3
                 $RIG/ringnfs stats --runtime-dir /tmp/state | grep sqe
                 umount /mnt/nfs; kill $server; wait $server; umount -l /mnt/disk"
             ),
@@ -235,7 +237,7 @@ fn mount_options(test: &str, version: Version) {
         ("rsize=4096,wsize=4096", "rsize=4096,wsize=4096"),
         ("rsize=1048576,wsize=1048576", seen.as_str()),
         ("rsize=65536,wsize=8192,sync", "sync"),
-        ("nconnect=4", "nconnect=4"),
+        (NCONNECT, NCONNECT),
         ("noac", "noac"),
         ("nordirplus", "nordirplus"),
         ("actimeo=1,lookupcache=none", "lookupcache=none"),
@@ -256,10 +258,35 @@ fn mount_options(test: &str, version: Version) {
             "grep ' /mnt/nfs nfs4\\? ' /proc/mounts | grep -F -- '{seen}'
              for c in {checks}; do
                  $RIG/guest checks /mnt/nfs {version} $c
-             done
-             umount /mnt/nfs"
+             done"
         );
         bed.guest.ok(120, &script);
+        if options == NCONNECT {
+            each_connection_is_used(&bed);
+        }
+        bed.guest.ok(60, "umount /mnt/nfs");
+    }
+}
+
+const NCONNECT: &str = "nconnect=4";
+
+/// Every one of the mount's connections has carried requests and their replies; from 4.1 on, of one session.
+fn each_connection_is_used(bed: &Bed) {
+    // xprt: tcp PORT BINDS CONNECTS CONNECT-TIME IDLE-TIME SENDS RECEIVES ...
+    let script = "awk '$1 == \"xprt:\" { print $8, $9 }' /proc/self/mountstats";
+    let seen = bed.guest.ok(10, script);
+    let used = |line: &&str| {
+        line.split(' ')
+            .all(|n| n.parse::<u64>().is_ok_and(|n| n > 0))
+    };
+    assert_eq!(seen.lines().filter(used).count(), 4, "{seen}");
+    if Kind::from_env() != Kind::Ringnfs {
+        return;
+    }
+    let stat = |name| bed.server.stat(name);
+    assert!(stat("connections") >= 4, "{seen}");
+    if bed.version >= Version::V4_1 {
+        assert_eq!((stat("nfs4.clients"), stat("nfs4.sessions")), (1, 1));
     }
 }
 
