@@ -19,7 +19,7 @@ use crate::locking::two;
 /// Processes, ranges and files of the fight, rounds without an end.
 const SIZES: &str = "3 5 2 1000000000";
 
-by_version! { locks: locks_v3 V3 soak, locks_v4_0 V4_0 soak, locks_v4_1 V4_1 soak, locks_v4_2 V4_2 default }
+by_version! { locks: locks_v3 V3 soak, locks_v4_0 V4_0 soak, locks_v4_1 V4_1 default, locks_v4_2 V4_2 soak }
 
 fn locks(test: &str, version: Version) {
     if Kind::from_env() == Kind::Knfsd {

@@ -123,7 +123,7 @@ const CONFLICTS: &[(&str, &str)] = &[
     ("x close", "x"),
 ];
 
-by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 soak, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
+by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 soak }
 
 /// Lock conflicts between two clients, and that each lock is gone with its process.
 fn conflicts(test: &str, version: Version) {
@@ -166,7 +166,7 @@ fn each_conflict(one: &Guest, other: &Guest) {
     }
 }
 
-by_version! { waiting: waiting_v3 V3 soak, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
+by_version! { waiting: waiting_v3 V3 soak, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 default, waiting_v4_2 V4_2 soak }
 
 /// A waiter gets the lock when it is given up by unlock, close, exit or SIGKILL, and then sees what was written under it.
 fn waiting(test: &str, version: Version) {
@@ -290,7 +290,7 @@ fn queue(test: &str, versions: [Version; 2]) {
     assert_eq!(came, ["0", "1", "2", "3", "4", "5"]);
 }
 
-by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
+by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 soak }
 
 /// Processes of two clients fight for ranges, and for whole files by flock(2); the files' content is the ledger.
 fn torture(test: &str, version: Version) {
@@ -433,7 +433,7 @@ fn host_torture(test: &str, version: Version) {
     });
 }
 
-by_version! { appends: appends_v3 V3 soak, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
+by_version! { appends: appends_v3 V3 soak, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 default, appends_v4_2 V4_2 soak }
 
 /// O_APPEND from two clients under a lock: every line is there, none is torn.
 fn appends(test: &str, version: Version) {
@@ -559,7 +559,7 @@ pub fn delegations_returned(guest: &Guest) -> u64 {
         .unwrap_or_else(|_| panic!("mountstats: {text}"))
 }
 
-by_version! { dead_client: dead_client_v4_0 V4_0 soak, dead_client_v4_1 V4_1 soak, dead_client_v4_2 V4_2 default }
+by_version! { dead_client: dead_client_v4_0 V4_0 default, dead_client_v4_1 V4_1 soak, dead_client_v4_2 V4_2 soak }
 
 /// A client that loses power gives its locks up when its lease is over, to the one who waits for them.
 fn dead_client(test: &str, version: Version) {
