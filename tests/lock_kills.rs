@@ -122,7 +122,7 @@ fn numbers(text: &str) -> Vec<u64> {
 /// again at once when a server is back, those of 4.1 some time within 30 s, and 4.0 has no line.
 #[track_caller]
 fn await_line(server: &Server) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     loop {
         let locks = server.control("locks");
         if locks.contains("wait write 0 to the end, nlm") {

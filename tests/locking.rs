@@ -253,21 +253,17 @@ fn queue(test: &str, versions: [Version; 2]) {
     // is certain is only that each gets the lock, alone.
     let line = versions[0] != Version::V4_0;
     let mut waiters = Vec::new();
-    for n in 0..6 {
+    for n in 0..4 {
         let guest = [&*bed.guest, &other][n % 2];
         let script = format!(
             "$RIG/guest locks /mnt/nfs/f '!w:0:10' mark:$RIG/asked-{n} W:0:10 append:{n} u:0:10"
         );
         let job = guest.start(&script);
-        let wait = format!("await $RIG/asked-{n}");
-        guest.ok(60, &wait);
+        guest.ok(60, &format!("await $RIG/asked-{n}"));
         let end = Instant::now() + Duration::from_secs(60);
         while line && bed.server.stat("locks.waiters") <= n as u64 {
-            assert!(
-                Instant::now() < end,
-                "{n} does not wait: {job:?}",
-                job = job.output()
-            );
+            let waits = Instant::now() < end;
+            assert!(waits, "{n} does not wait: {}", job.output());
             thread::sleep(Duration::from_millis(20));
         }
         waiters.push(job);
@@ -287,7 +283,7 @@ fn queue(test: &str, versions: [Version; 2]) {
     if !line {
         came.sort_unstable();
     }
-    assert_eq!(came, ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(came, ["0", "1", "2", "3"]);
 }
 
 by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 soak }
