@@ -172,7 +172,7 @@ fn checks(test: &str, version: Version) {
         bed.mount("");
         let name = fs.name();
         let script = format!("FS={name} $RIG/guest checks /mnt/nfs {version}; umount /mnt/nfs");
-        let out = bed.guest.ok(300, &script);
+        let out = bed.guest.ok(600, &script);
         let told = |l: &&str| l.contains(": ") || l.ends_with("failed");
         let told: Vec<_> = out.lines().filter(told).collect();
         eprintln!("{test} on {fs:?}: {}", told.join("; "));
