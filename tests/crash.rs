@@ -7,14 +7,16 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tests::crates::Project;
 use tests::image::Fs;
 use tests::need::{self, Need, number, soak};
 use tests::server::{Config, Kind};
-use tests::uml::Job;
+use tests::uml::{Guest, Job};
 use tests::version::Version;
 
 use crate::kernel::{Bed, bed};
-use crate::real_work::WORKS;
+use crate::pjdfstest::fsx_script;
+use crate::real_work::{WORKS, builder};
 
 /// Writers of `tests/src/bin/guest/ledger.rs`.
 const WRITERS: usize = 6;
@@ -62,51 +64,78 @@ fn power_lost_under_load(test: &str, version: Version) {
 
 by_version! { killed_during_real_work: killed_during_real_work_v3 V3 soak, killed_during_real_work_v4_0 V4_0 soak, killed_during_real_work_v4_1 V4_1 soak, killed_during_real_work_v4_2 V4_2 soak }
 
-/// Every workload of `real_work.rs` while the server is killed again and again.
+/// Every workload of `real_work.rs` while the server is killed again and again; in a soak fsx and the build of a crate
+/// too.
 fn killed_during_real_work(test: &str, version: Version) {
     let Some(mut bed) = bed(test, version, &Config::default()) else {
         return;
     };
-    let kills = number("RINGNFS_WORK_KILLS", if soak() { 12 } else { 2 });
     bed.mount("");
+    let guest = bed.guest.clone();
     for work in WORKS.iter().filter(|w| soak() || w.quick) {
-        if !work.ready() {
-            continue;
+        if work.ready() {
+            let script = |place: &str| work.script(place);
+            under_kills(&mut bed, &guest, work.name, work.seconds, &script);
         }
-        // A request that was executed before a kill and repeated after it may fail (EEXIST, ENOENT): v3 has no memory
-        // of it across restarts. A program that stops at this starts over; what it makes must be right in the end.
-        let mut done = 0;
-        for attempt in 1.. {
-            let script = work.script(&format!("killed-{}-{attempt}", work.name));
-            let job = bed.guest.start(&script);
-            while job.status().is_none() && done < kills {
-                pause(700 + done * 411 % 1300);
-                if job.status().is_some() {
-                    break;
-                }
-                bed.server.kill9();
-                pause(done * 97 % 300);
-                bed.server.start_again();
-                done += 1;
-            }
-            let out = job.wait(work.seconds * 3 + kills * 20);
-            if out.status == 0 {
-                eprintln!("{}: right after {done} kills", work.name);
+    }
+    if !soak() {
+        return;
+    }
+    if need::have(test, &[&[Need::CargoTool("fsx")]]) {
+        let ops = number("RINGNFS_FSX_OPS", 20_000);
+        let run = fsx_script(&bed, ops);
+        let script = |place: &str| run(&format!("/mnt/nfs/{place}"), "1");
+        under_kills(&mut bed, &guest, "fsx", 120 + ops / 20, &script);
+    }
+    let Some(Project { unpack, build }) = Project::new(&bed.rig) else {
+        return need::not_run(test, "the sources of its crates in cargo's cache");
+    };
+    let compiler = builder(&bed);
+    let script =
+        |place: &str| format!("mkdir /mnt/nfs/{place}; cd /mnt/nfs/{place}\n{unpack}{build}");
+    under_kills(&mut bed, &compiler, "build", 400, &script);
+}
+
+/// A piece of work, the script of which is given a name for its directory, under kills. `seconds` is its time limit
+/// without them.
+fn under_kills(
+    bed: &mut Bed,
+    guest: &Guest,
+    name: &str,
+    seconds: u64,
+    script: &dyn Fn(&str) -> String,
+) {
+    let kills = number("RINGNFS_WORK_KILLS", if soak() { 12 } else { 2 });
+    // A request that was executed before a kill and repeated after it may fail (EEXIST, ENOENT): v3 has no memory
+    // of it across restarts. A program that stops at this starts over; what it makes must be right in the end.
+    let mut done = 0;
+    for attempt in 1.. {
+        let job = guest.start(&script(&format!("killed-{name}-{attempt}")));
+        while job.status().is_none() && done < kills {
+            pause(700 + done * 411 % 1300);
+            if job.status().is_some() {
                 break;
             }
-            assert!(
-                attempt < 4 && out.status != 124,
-                "{}: status {}\n{}",
-                work.name,
-                out.status,
-                out.output
-            );
-            eprintln!(
-                "{}: starts over after {done} kills: {}",
-                work.name,
-                out.output.lines().last().unwrap_or("")
-            );
+            bed.server.kill9();
+            pause(done * 97 % 300);
+            bed.server.start_again();
+            done += 1;
         }
+        let out = job.wait(seconds * 3 + kills * 20);
+        if out.status == 0 {
+            eprintln!("{name}: right after {done} kills");
+            break;
+        }
+        assert!(
+            attempt < 4 && out.status != 124,
+            "{name}: status {}\n{}",
+            out.status,
+            out.output
+        );
+        eprintln!(
+            "{name}: starts over after {done} kills: {}",
+            out.output.lines().last().unwrap_or("")
+        );
     }
 }
 

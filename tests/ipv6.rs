@@ -10,7 +10,7 @@ use tests::netns::{HOST6, Rig};
 use tests::server::{Config, Kind, Server};
 use tests::version::Version;
 
-use crate::locking::two_with;
+use crate::locking::{delegations_returned, two_with};
 
 /// The server finds the host's lock manager by rpcbind's GETADDR and calls it there.
 #[test]
@@ -116,11 +116,7 @@ fn recall_v4_0() {
         30,
         "cd /mnt/nfs/d; for i in $(seq 10); do grep -qx new f$i; done",
     );
-    let returned = a.ok(
-        10,
-        "grep DELEGRETURN: /proc/self/mountstats | awk '{ print $2 }'",
-    );
-    let returned: u64 = returned.trim().parse().expect("a number");
+    let returned = delegations_returned(a);
     assert!(returned > 0 || !ours, "no delegation was recalled");
     eprintln!("{test}: {returned} delegations returned");
 }

@@ -138,6 +138,7 @@ fn checks_hold_on_local_file_systems() {
         let out = File::create(&log).expect("log");
         let status = rig
             .command(env!("CARGO_BIN_EXE_guest"))
+            .env("FS", kind.name())
             .arg("checks")
             .arg(image.dir())
             .arg("local")
@@ -154,7 +155,7 @@ fn checks_hold_on_local_file_systems() {
 }
 
 by_version! { checks:
-    checks_v3 V3 default, checks_v4_0 V4_0 soak, checks_v4_1 V4_1 soak, checks_v4_2 V4_2 default,
+    checks_v3 V3 default, checks_v4_0 V4_0 soak, checks_v4_1 V4_1 default, checks_v4_2 V4_2 default,
 }
 
 /// Every check through the kernel client, on each file system; 4.0 and 4.1 on one of them, or on each in a soak.
@@ -169,8 +170,9 @@ fn checks(test: &str, version: Version) {
             return;
         };
         bed.mount("");
-        let script = format!("$RIG/guest checks /mnt/nfs {version}; umount /mnt/nfs");
-        let out = bed.guest.ok(300, &script);
+        let name = fs.name();
+        let script = format!("FS={name} $RIG/guest checks /mnt/nfs {version}; umount /mnt/nfs");
+        let out = bed.guest.ok(600, &script);
         let told = |l: &&str| l.contains(": ") || l.ends_with("failed");
         let told: Vec<_> = out.lines().filter(told).collect();
         eprintln!("{test} on {fs:?}: {}", told.join("; "));
@@ -210,7 +212,7 @@ fn server_on_linux_6_1() {
                 for i in $(seq 100); do grep -q serving /tmp/log && break; sleep 0.1; done
                 cat /tmp/log
                 mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock 127.0.0.1:/mnt/disk /mnt/nfs
-                $RIG/guest checks /mnt/nfs 3
+                FS=ext4 $RIG/guest checks /mnt/nfs 3
                 $RIG/ringnfs stats --runtime-dir /tmp/state | grep sqe
                 umount /mnt/nfs; kill $server; wait $server; umount -l /mnt/disk"
             ),
@@ -220,7 +222,7 @@ fn server_on_linux_6_1() {
     }
 }
 
-by_version! { mount_options: mount_options_v3 V3 default, mount_options_v4_0 V4_0 soak, mount_options_v4_1 V4_1 soak, mount_options_v4_2 V4_2 soak }
+by_version! { mount_options: mount_options_v3 V3 soak, mount_options_v4_0 V4_0 soak, mount_options_v4_1 V4_1 soak, mount_options_v4_2 V4_2 default }
 
 /// Mount options: what /proc/mounts must then say, and that files work.
 fn mount_options(test: &str, version: Version) {
@@ -235,7 +237,7 @@ fn mount_options(test: &str, version: Version) {
         ("rsize=4096,wsize=4096", "rsize=4096,wsize=4096"),
         ("rsize=1048576,wsize=1048576", seen.as_str()),
         ("rsize=65536,wsize=8192,sync", "sync"),
-        ("nconnect=4", "nconnect=4"),
+        (NCONNECT, NCONNECT),
         ("noac", "noac"),
         ("nordirplus", "nordirplus"),
         ("actimeo=1,lookupcache=none", "lookupcache=none"),
@@ -256,14 +258,39 @@ fn mount_options(test: &str, version: Version) {
             "grep ' /mnt/nfs nfs4\\? ' /proc/mounts | grep -F -- '{seen}'
              for c in {checks}; do
                  $RIG/guest checks /mnt/nfs {version} $c
-             done
-             umount /mnt/nfs"
+             done"
         );
         bed.guest.ok(120, &script);
+        if options == NCONNECT {
+            each_connection_is_used(&bed);
+        }
+        bed.guest.ok(60, "umount /mnt/nfs");
     }
 }
 
-by_version! { read_only_mount: read_only_mount_v3 V3 default, read_only_mount_v4_0 V4_0 soak, read_only_mount_v4_1 V4_1 soak, read_only_mount_v4_2 V4_2 default }
+const NCONNECT: &str = "nconnect=4";
+
+/// Every one of the mount's connections has carried requests and their replies; from 4.1 on, of one session.
+fn each_connection_is_used(bed: &Bed) {
+    // xprt: tcp PORT BINDS CONNECTS CONNECT-TIME IDLE-TIME SENDS RECEIVES ...
+    let script = "awk '$1 == \"xprt:\" { print $8, $9 }' /proc/self/mountstats";
+    let seen = bed.guest.ok(10, script);
+    let used = |line: &&str| {
+        line.split(' ')
+            .all(|n| n.parse::<u64>().is_ok_and(|n| n > 0))
+    };
+    assert_eq!(seen.lines().filter(used).count(), 4, "{seen}");
+    if Kind::from_env() != Kind::Ringnfs {
+        return;
+    }
+    let stat = |name| bed.server.stat(name);
+    assert!(stat("connections") >= 4, "{seen}");
+    if bed.version >= Version::V4_1 {
+        assert_eq!((stat("nfs4.clients"), stat("nfs4.sessions")), (1, 1));
+    }
+}
+
+by_version! { read_only_mount: read_only_mount_v3 V3 default, read_only_mount_v4_0 V4_0 default, read_only_mount_v4_1 V4_1 soak, read_only_mount_v4_2 V4_2 soak }
 
 /// A client-side read-only mount.
 fn read_only_mount(test: &str, version: Version) {
@@ -279,7 +306,7 @@ fn read_only_mount(test: &str, version: Version) {
     bed.guest.ok(60, script);
 }
 
-by_version! { read_only_export: read_only_export_v3 V3 default, read_only_export_v4_0 V4_0 soak, read_only_export_v4_1 V4_1 soak, read_only_export_v4_2 V4_2 default }
+by_version! { read_only_export: read_only_export_v3 V3 default, read_only_export_v4_0 V4_0 soak, read_only_export_v4_1 V4_1 default, read_only_export_v4_2 V4_2 soak }
 
 /// An export that is read-only on the server's side: the client is told EROFS for every change.
 fn read_only_export(test: &str, version: Version) {
@@ -327,7 +354,7 @@ fn read_only_export(test: &str, version: Version) {
     bed.guest.ok(60, &script);
 }
 
-by_version! { root_squash: root_squash_v3 V3 default, root_squash_v4_0 V4_0 soak, root_squash_v4_1 V4_1 soak, root_squash_v4_2 V4_2 default }
+by_version! { root_squash: root_squash_v3 V3 default, root_squash_v4_0 V4_0 default, root_squash_v4_1 V4_1 soak, root_squash_v4_2 V4_2 soak }
 
 /// With root squashed, uid 0 of a client is nobody.
 fn root_squash(test: &str, version: Version) {

@@ -1,7 +1,9 @@
 //! NFSv4 state through the real client: locks between two clients, over crashes of either side, delegations, appends.
 //! Steps of `guest locks` are in `tests/src/bin/guest/locks.rs`.
 
-use std::time::Duration;
+use std::fs::File;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tests::need::{Need, have, not_chosen, number, soak};
 use tests::server::{Config, Kind};
@@ -121,7 +123,7 @@ const CONFLICTS: &[(&str, &str)] = &[
     ("x close", "x"),
 ];
 
-by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 soak, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 default }
+by_version! { conflicts: conflicts_v3 V3 default, conflicts_v4_0 V4_0 default, conflicts_v4_1 V4_1 soak, conflicts_v4_2 V4_2 soak }
 
 /// Lock conflicts between two clients, and that each lock is gone with its process.
 fn conflicts(test: &str, version: Version) {
@@ -164,7 +166,7 @@ fn each_conflict(one: &Guest, other: &Guest) {
     }
 }
 
-by_version! { waiting: waiting_v3 V3 soak, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 soak, waiting_v4_2 V4_2 default }
+by_version! { waiting: waiting_v3 V3 soak, waiting_v4_0 V4_0 soak, waiting_v4_1 V4_1 default, waiting_v4_2 V4_2 soak }
 
 /// A waiter gets the lock when it is given up by unlock, close, exit or SIGKILL, and then sees what was written under it.
 fn waiting(test: &str, version: Version) {
@@ -212,30 +214,122 @@ fn waiting(test: &str, version: Version) {
     }
 }
 
-by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 default }
+by_version! { in_order: in_order_v3 V3 soak, in_order_v4_0 V4_0 soak, in_order_v4_1 V4_1 soak, in_order_v4_2 V4_2 soak }
 
-/// Processes of two clients fight for ranges; the files' content is the ledger.
-fn torture(test: &str, version: Version) {
-    let Some((bed, other)) = two(test, version) else {
+/// Who waits for a lock gets it in the order in which the requests came.
+fn in_order(test: &str, version: Version) {
+    queue(test, [version; 2]);
+}
+
+/// The same of requests of version 3 and 4.2 in turn.
+#[test]
+fn in_order_between_versions() {
+    let test = "locking::in_order_between_versions";
+    if Version::V3.wanted(test, true) {
+        queue(test, [Version::V3, Version::V4_2]);
+    }
+}
+
+/// Processes of two clients queue in turn for what a third client has locked; who has got it writes its number.
+fn queue(test: &str, versions: [Version; 2]) {
+    if Kind::from_env() != Kind::Ringnfs {
+        return not_chosen(test, "a server that tells how many wait");
+    }
+    let Some((bed, other)) = mixed(test, versions[0], versions[1]) else {
         return;
     };
-    fight(test, &bed, |sizes, limit| {
-        let two = other.start(&format!("$RIG/guest torture /mnt/nfs 2 {sizes}"));
-        two.ok(limit)
-    });
+    // A lock of their own client would keep them from asking the server.
+    let boot = Boot {
+        addr: 4,
+        ..Boot::default()
+    };
+    let third = Guest::boot(&bed.rig, &boot);
+    mount(&bed, &third, versions[1], "");
+    let holder = third.start(
+        "$RIG/guest locks /mnt/nfs/f w:0:10 mark:$RIG/held until:$RIG/go u:0:10 until:$RIG/end",
+    );
+    bed.guest.ok(60, "await $RIG/held");
+    // In 4.0 the server calls nobody and keeps no line (RFC 7530 9.4): Linux asks again after pauses of its own, so what
+    // is certain is only that each gets the lock, alone.
+    let line = versions[0] != Version::V4_0;
+    let mut waiters = Vec::new();
+    for n in 0..4 {
+        let guest = [&*bed.guest, &other][n % 2];
+        let script = format!(
+            "$RIG/guest locks /mnt/nfs/f '!w:0:10' mark:$RIG/asked-{n} W:0:10 append:{n} u:0:10"
+        );
+        let job = guest.start(&script);
+        guest.ok(60, &format!("await $RIG/asked-{n}"));
+        let end = Instant::now() + Duration::from_secs(60);
+        while line && bed.server.stat("locks.waiters") <= n as u64 {
+            let waits = Instant::now() < end;
+            assert!(waits, "{n} does not wait: {}", job.output());
+            thread::sleep(Duration::from_millis(20));
+        }
+        waiters.push(job);
+    }
+    for (n, job) in waiters.iter().enumerate() {
+        assert_eq!(job.status(), None, "{n}: {}", job.output());
+    }
+    File::create(bed.rig.dir().join("go")).expect("go");
+    for job in waiters {
+        job.ok(240);
+    }
+    File::create(bed.rig.dir().join("end")).expect("end");
+    holder.ok(60);
+    let text = third.ok(30, "cat /mnt/nfs/f");
+    let mut came: Vec<&str> = text.lines().collect();
+    eprintln!("{test}: {came:?}");
+    if !line {
+        came.sort_unstable();
+    }
+    assert_eq!(came, ["0", "1", "2", "3"]);
+}
+
+by_version! { torture: torture_v3 V3 soak, torture_v4_0 V4_0 soak, torture_v4_1 V4_1 soak, torture_v4_2 V4_2 soak }
+
+/// Processes of two clients fight for ranges, and for whole files by flock(2); the files' content is the ledger.
+fn torture(test: &str, version: Version) {
+    fight_of_two(test, [version; 2]);
+}
+
+/// The same between a client of version 3 and one of 4.2.
+#[test]
+fn torture_between_versions() {
+    let test = "locking::torture_between_versions";
+    if Version::V3.wanted(test, true) {
+        fight_of_two(test, [Version::V3, Version::V4_2]);
+    }
+}
+
+fn fight_of_two(test: &str, versions: [Version; 2]) {
+    let Some((bed, other)) = mixed(test, versions[0], versions[1]) else {
+        return;
+    };
+    for how in ["torture", "torture-flock"] {
+        fight(test, &bed, how, |sizes, limit| {
+            let two = other.start(&format!("$RIG/guest {how} /mnt/nfs 2 {sizes}"));
+            two.ok(limit)
+        });
+    }
 }
 
 /// The fight between processes of the first client and those that `others` runs to their end, given sizes and most
-/// seconds, and tells what they said.
-fn fight(test: &str, bed: &Bed, others: impl Fn(&str, u64) -> String) {
+/// seconds, and tells what they said. `how` is the guest's verb for it.
+fn fight(test: &str, bed: &Bed, how: &str, others: impl Fn(&str, u64) -> String) {
     let rounds = torture_rounds();
-    for (ranges, files) in [(6, 1), (4, 3)] {
+    let sizes = match how {
+        "torture" => vec![(6, 1, rounds), (4, 3, rounds)],
+        _ => vec![(4, 3, rounds / 3)],
+    };
+    for (ranges, files, rounds) in sizes {
         let sizes = format!("4 {ranges} {files} {rounds}");
         bed.guest
             .ok(60, &format!("$RIG/guest torture-prepare /mnt/nfs {sizes}"));
+        let start = Instant::now();
         let one = bed
             .guest
-            .start(&format!("$RIG/guest torture /mnt/nfs 1 {sizes}"));
+            .start(&format!("$RIG/guest {how} /mnt/nfs 1 {sizes}"));
         let limit = 120 + rounds;
         let others = others(&sizes, limit);
         let done = rounds_of(&one.ok(limit)) + rounds_of(&others);
@@ -243,7 +337,10 @@ fn fight(test: &str, bed: &Bed, others: impl Fn(&str, u64) -> String) {
             .guest
             .ok(60, &format!("$RIG/guest torture-sum /mnt/nfs {sizes}"));
         assert_eq!(sum.trim(), done.to_string(), "rounds are lost");
-        eprintln!("{test}: {done} rounds on {ranges} ranges of {files} files");
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!(
+            "{test}, {how}: {done} rounds on {ranges} ranges of {files} files, {seconds:.1} s"
+        );
     }
 }
 
@@ -259,7 +356,7 @@ fn rounds_of(text: &str) -> u64 {
         .unwrap_or_else(|| panic!("{text}"))
 }
 
-by_version! { host_conflicts: host_conflicts_v3 V3 soak, host_conflicts_v4_0 V4_0 soak, host_conflicts_v4_2 V4_2 default }
+by_version! { host_conflicts: host_conflicts_v3 V3 soak, host_conflicts_v4_0 V4_0 soak, host_conflicts_v4_1 V4_1 soak, host_conflicts_v4_2 V4_2 default }
 
 /// As [`conflicts`], between a client and a process of the server's host, either way round; flock(2) locks of a host
 /// are its own.
@@ -315,7 +412,7 @@ pub fn each_conflict_with_the_host(bed: &Bed, dir: &str) {
     }
 }
 
-by_version! { host_torture: host_torture_v3 V3 soak, host_torture_v4_0 V4_0 soak, host_torture_v4_2 V4_2 default }
+by_version! { host_torture: host_torture_v3 V3 soak, host_torture_v4_0 V4_0 soak, host_torture_v4_1 V4_1 soak, host_torture_v4_2 V4_2 default }
 
 /// As [`torture`], between a client and processes of the server's host.
 fn host_torture(test: &str, version: Version) {
@@ -326,13 +423,13 @@ fn host_torture(test: &str, version: Version) {
         return;
     };
     let guest = bed.rig.dir().join("guest");
-    fight(test, &bed, |sizes, _| {
+    fight(test, &bed, "torture", |sizes, _| {
         let script = format!("{} torture . 2 {sizes}", guest.display());
         bed.server.on_export(&script)
     });
 }
 
-by_version! { appends: appends_v3 V3 soak, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 soak, appends_v4_2 V4_2 default }
+by_version! { appends: appends_v3 V3 soak, appends_v4_0 V4_0 soak, appends_v4_1 V4_1 default, appends_v4_2 V4_2 soak }
 
 /// O_APPEND from two clients under a lock: every line is there, none is torn.
 fn appends(test: &str, version: Version) {
@@ -365,7 +462,7 @@ by_version! { delegation_sanity:
     delegation_sanity_v4_0 V4_0 soak, delegation_sanity_v4_1 V4_1 soak, delegation_sanity_v4_2 V4_2 default,
 }
 
-/// A client that has read a file often (and may hold a delegation) sees what another one wrote, at its next open; the
+/// A client that has read a file often, and holds a delegation, sees what another one wrote, at its next open; the
 /// same for attributes, for removal and for a file it has open for writing.
 fn delegation_sanity(test: &str, version: Version) {
     let Some((bed, other)) = two(test, version) else {
@@ -376,30 +473,39 @@ fn delegation_sanity(test: &str, version: Version) {
         60,
         "cd /mnt/nfs; mkdir -m 777 d; for i in $(seq 20); do echo old-$i >d/f$i; done",
     );
-    a.ok(
-        60,
-        "cd /mnt/nfs/d; for n in 1 2 3 4 5; do cat f* >/dev/null; stat f* >/dev/null; done",
+    let held = delegated(
+        &bed,
+        "cd /mnt/nfs/d; cat f* >/dev/null; stat f* >/dev/null",
+        20,
     );
+    let before = delegations_returned(a);
     b.ok(60, "cd /mnt/nfs/d; for i in $(seq 20); do grep -qx old-$i f$i; echo new-$i >f$i; done; chmod 600 f1; mv f2 g2; rm f3");
+    // Each file has been written, so each delegation had to come back first.
+    let returned = delegations_returned(a) - before;
+    eprintln!("{test}: {held} delegations, {returned} returned");
+    assert!(returned >= held, "{returned} of {held} came back");
     a.ok(
         60,
         "cd /mnt/nfs/d; for i in 1 $(seq 4 20); do grep -qx new-$i f$i; done
          echo 2 >/proc/sys/vm/drop_caches # names may be remembered for acdirmin, 30 s
          [ $(stat -c %a f1) = 600 ]; grep -qx new-2 g2; (! cat f3 2>/dev/null); (! cat f2 2>/dev/null)",
     );
-    for round in 0..5 {
-        // A has it open and keeps it open; B's write must not wait for A's close.
+    for round in 0..3 {
+        // A has it open, with a delegation, and keeps it open; B's write must not wait for A's close.
+        let file = format!("/mnt/nfs/d/open-{round}");
+        a.ok(10, &format!("echo old >{file}"));
         let reader = a.start(&format!(
-            "cd /mnt/nfs/d; exec 5<f5; for n in $(seq 20); do cat f5 >/dev/null; done; : >$RIG/open-{round}
-             await $RIG/written-{round}; cat f5; exec 5<&-"
+            "exec 5<{file}; cat {file} >/dev/null; cat {file} >/dev/null; : >$RIG/open-{round}
+             await $RIG/written-{round}; cat {file}; exec 5<&-"
         ));
-        b.ok(
-            60,
-            &format!(
-                "await $RIG/open-{round}
-                 echo round-{round} >/mnt/nfs/d/f5; : >$RIG/written-{round}"
-            ),
+        b.ok(60, &format!("await $RIG/open-{round}"));
+        let before = delegations_returned(a);
+        b.ok(60, &format!("echo round-{round} >{file}"));
+        assert!(
+            delegations_returned(a) > before || !ours(),
+            "{file} was not recalled"
         );
+        b.ok(10, &format!(": >$RIG/written-{round}"));
         assert_eq!(reader.ok(60).trim(), format!("round-{round}"));
     }
     // A writes without a close (it may hold a write delegation and keep the data); B must see all of it after A's close,
@@ -417,7 +523,39 @@ fn delegation_sanity(test: &str, version: Version) {
     writer.ok(60);
 }
 
-by_version! { dead_client: dead_client_v4_0 V4_0 soak, dead_client_v4_1 V4_1 soak, dead_client_v4_2 V4_2 default }
+/// True if it is this project's server that runs: it grants delegations, and tells what is held.
+fn ours() -> bool {
+    Kind::from_env() == Kind::Ringnfs
+}
+
+/// Lets the first client read until it holds `wanted` delegations: the way back is tried when the first file is opened,
+/// and until it has answered there are none. Returns how many there are.
+#[track_caller]
+fn delegated(bed: &Bed, read: &str, wanted: u64) -> u64 {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        bed.guest.ok(60, read);
+        let held = match ours() {
+            true => bed.server.stat("nfs4.delegations"),
+            false => return 0,
+        };
+        if held >= wanted {
+            return held;
+        }
+        assert!(Instant::now() < end, "{held} delegations of {wanted}");
+    }
+}
+
+/// How many delegations a client has given back to the server of its one NFSv4 mount.
+pub fn delegations_returned(guest: &Guest) -> u64 {
+    let script = "awk '$1 == \"DELEGRETURN:\" { print $2 }' /proc/self/mountstats";
+    let text = guest.ok(10, script);
+    text.trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("mountstats: {text}"))
+}
+
+by_version! { dead_client: dead_client_v4_0 V4_0 default, dead_client_v4_1 V4_1 soak, dead_client_v4_2 V4_2 soak }
 
 /// A client that loses power gives its locks up when its lease is over, to the one who waits for them.
 fn dead_client(test: &str, version: Version) {
@@ -497,7 +635,7 @@ fn restart(test: &str, version: Version) {
         "await $RIG/held $RIG/reads; $RIG/guest locks /mnt/nfs/f '!w:0:10'",
     );
     // Stable storage may remember a client a moment later than it answered.
-    std::thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     bed.server.kill9();
     bed.server.start_again();
     let out = other.ok(

@@ -174,14 +174,9 @@ fn fsx(test: &str, version: Version) {
     let Some(bed) = bed(test, version, &Config::default()) else {
         return;
     };
-    let name = place(&bed, "fsx");
-    // Hole punching and posix_fallocate came with 4.2.
-    let config = match version {
-        Version::V4_2 => format!("{FSX_CONFIG}punch_hole = 1\nposix_fallocate = 1\n"),
-        _ => FSX_CONFIG.to_owned(),
-    };
     let seeds = number("RINGNFS_FSX_SEEDS", if soak() { 12 } else { 3 });
     let ops = number("RINGNFS_FSX_OPS", if soak() { 40_000 } else { 3_000 });
+    let run = fsx_script(&bed, ops);
     for (options, seeds) in [
         ("", 1..=seeds),
         ("rsize=4096,wsize=4096", seeds + 1..=seeds + 1 + seeds / 4),
@@ -189,11 +184,7 @@ fn fsx(test: &str, version: Version) {
         bed.mount(options);
         for seed in seeds {
             let start = Instant::now();
-            let script = format!(
-                "cat >/tmp/fsx.toml <<'E'\n{config}\nE
-                 $RIG/{name} -f /tmp/fsx.toml -N {ops} -S {seed} -P /tmp /mnt/nfs/fsx.{seed} >/tmp/fsx.out 2>&1 ||
-                     {{ tail -40 /tmp/fsx.out; exit 1; }}"
-            );
+            let script = run(&format!("/mnt/nfs/fsx.{seed}"), &seed.to_string());
             bed.guest.ok(120 + ops / 20, &script);
             eprintln!(
                 "{test} seed {seed} {options}: {ops} operations, {:.1} s",
@@ -201,6 +192,23 @@ fn fsx(test: &str, version: Version) {
             );
         }
         bed.guest.ok(60, "umount /mnt/nfs");
+    }
+}
+
+/// The script that runs fsx, `ops` operations, given a file and a seed. It must be there.
+pub fn fsx_script(bed: &Bed, ops: u64) -> impl Fn(&str, &str) -> String + use<> {
+    let name = place(bed, "fsx");
+    // Hole punching and posix_fallocate came with 4.2.
+    let config = match bed.version {
+        Version::V4_2 => format!("{FSX_CONFIG}punch_hole = 1\nposix_fallocate = 1\n"),
+        _ => FSX_CONFIG.to_owned(),
+    };
+    move |file, seed| {
+        format!(
+            "cat >/tmp/fsx.toml <<'E'\n{config}\nE
+             $RIG/{name} -f /tmp/fsx.toml -N {ops} -S {seed} -P /tmp {file} >/tmp/fsx.out 2>&1 ||
+                 {{ tail -40 /tmp/fsx.out; exit 1; }}"
+        )
     }
 }
 

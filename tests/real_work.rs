@@ -9,7 +9,7 @@ use tests::server::Config;
 use tests::uml::{Boot, Guest};
 use tests::version::Version;
 
-use crate::kernel::bed;
+use crate::kernel::{Bed, bed};
 
 /// One workload.
 pub struct Work {
@@ -194,19 +194,22 @@ fn build_rust_crates(test: &str, version: Version) {
     let Some(project) = Project::new(&bed.rig) else {
         return need::not_run(test, "the sources of its crates in cargo's cache");
     };
-    // A compiler needs more memory than the usual guest has.
-    let guest = Guest::boot(
-        &bed.rig,
-        &Boot {
-            mem: 1536,
-            addr: 3,
-            ..Boot::default()
-        },
-    );
-    bed.mount_on(&guest, "");
+    let guest = builder(&bed);
     let Project { unpack, build } = project;
     let mut script = format!("mkdir -p /mnt/nfs/build; cd /mnt/nfs/build\n{unpack}{build}");
     script += "touch src/main.rs; cargo build --offline -j1 2>&1 | grep 'Compiling app'\n";
     script += "cargo build --offline -j1 2>&1 | (! grep Compiling)\n";
     guest.ok(number("RINGNFS_BUILD_SECONDS", 400), &script);
+}
+
+/// Another guest with the export mounted: a compiler needs more memory than the usual one has.
+pub fn builder(bed: &Bed) -> Guest {
+    let boot = Boot {
+        mem: 1536,
+        addr: 3,
+        ..Boot::default()
+    };
+    let guest = Guest::boot(&bed.rig, &boot);
+    bed.mount_on(&guest, "");
+    guest
 }

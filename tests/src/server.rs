@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nfsd::control::{self, SOCKET_NAME};
+
 use crate::image::{self, Fs, Image};
 use crate::need::{self, GANESHA, KNFSD, Need};
 use crate::netns::{HOST, HOST6, Rig, first_child, kill, tail, target_dir};
@@ -304,6 +306,28 @@ impl Server {
             Some(Running::Guest(g)) => g.console(max),
             _ => tail(&self.log_path(), max),
         }
+    }
+
+    /// What it answers to a verb on its control socket, `stats` and `locks` among them (ringnfs only).
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[track_caller]
+    pub fn control(&self, verb: &str) -> String {
+        let socket = self.rig.dir().join("runtime").join(SOCKET_NAME);
+        control::request(&socket, verb).unwrap_or_else(|e| panic!("server: {verb}: {e}"))
+    }
+
+    /// One of the numbers of `ringnfs stats`; 0 for a counter that has not counted yet (ringnfs only).
+    ///
+    /// # Panics
+    /// If it does not answer, or not with numbers.
+    #[track_caller]
+    pub fn stat(&self, name: &str) -> u64 {
+        let text = self.control("stats");
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let found = lines.find(|(known, _)| *known == name);
+        found.map_or(0, |(_, value)| value.parse().expect("a number"))
     }
 
     fn log_path(&self) -> PathBuf {

@@ -1,14 +1,16 @@
 //! What runs inside a guest (or anywhere) on a mounted directory: one process, because a fork is dear there.
 //!
 //!     guest checks DIR VERSION [FILTER]  file-system checks, one PASS or FAIL line each, as far as an NFS VERSION (3,
-//!                                        4.0, 4.1, 4.2) can pass them; `local` is every check
+//!                                        4.0, 4.1, 4.2) can pass them; `local` is every check. `FS=ext4` (xfs, btrfs)
+//!                                        says what is below: nothing it can do may then be refused
 //!     guest locks FILE STEP...           locks, see locks.rs
 //!     guest lock-suite DIR PEERS THERE   what POSIX says of record locks, a PASS or FAIL line each, see lock_suite.rs
 //!     guest lock-peers ADDR              the other processes of a suite on another machine
 //!     guest mail FILE WHO COUNT          appends messages to a mailbox, see mail.rs
 //!     guest mail-check FILE COUNT WHO... each has COUNT messages there, all whole, and nobody else any
 //!     guest torture-prepare DIR SIZES    SIZES: PROCESSES RANGES FILES ROUNDS, see torture.rs
-//!     guest torture DIR CLIENT SIZES [STOP]
+//!     guest torture DIR CLIENT SIZES [STOP]      by fcntl(2) locks
+//!     guest torture-flock DIR CLIENT SIZES       by flock(2)
 //!     guest torture-sum DIR SIZES
 //!     guest keeper DIR ME OTHER MARKS STOP   opens, locks and delegations until the file STOP exists, see keeper.rs
 //!     guest keeper-check DIR WHO ROUNDS
@@ -25,6 +27,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 mod attributes;
 mod data;
@@ -66,12 +69,20 @@ fn main() -> ExitCode {
         ["torture", dir, client, ref sizes @ ..] => {
             torture::fight(Path::new(dir), number(client), plan(sizes), "")
         }
-        ["torture-one", dir, me, ranges, files, rounds, stop] => torture::one(
-            Path::new(dir),
-            number(me),
-            plan(&["1", ranges, files, rounds]),
-            Path::new(stop),
-        ),
+        ["torture-flock", dir, client, ref sizes @ ..] => {
+            let plan = torture::Plan {
+                flock: true,
+                ..plan(sizes)
+            };
+            torture::fight(Path::new(dir), number(client), plan, "")
+        }
+        ["torture-one", dir, me, ranges, files, rounds, flock, stop] => {
+            let plan = torture::Plan {
+                flock: flock == "1",
+                ..plan(&["1", ranges, files, rounds])
+            };
+            torture::one(Path::new(dir), number(me), plan, Path::new(stop))
+        }
         ["torture-sum", dir, ref sizes @ ..] => torture::sum(Path::new(dir), plan(sizes)),
         ["keeper", dir, me, other, marks, stop] => {
             let (dir, marks, stop) = (Path::new(dir), Path::new(marks), Path::new(stop));
@@ -119,6 +130,7 @@ fn plan(sizes: &[&str]) -> torture::Plan {
         ranges: number(ranges),
         files: number(files),
         rounds: number(rounds),
+        flock: false,
     }
 }
 
@@ -132,12 +144,37 @@ const TABLES: [(&str, &[Check]); 6] = [
     ("4.2", extended::CHECKS),
 ];
 
+/// What the checks run on.
+struct Ground {
+    /// NFS version, or `local`.
+    version: String,
+    /// Kind of the file system, on the server's side, where that is known.
+    fs: Option<String>,
+}
+
+static GROUND: OnceLock<Ground> = OnceLock::new();
+
+fn ground() -> &'static Ground {
+    GROUND.get().expect("only checks ask")
+}
+
 /// Runs every check for `version` whose name contains `filter`, each in a new directory below `dir`.
 fn checks(dir: &Path, version: &str, filter: &str) -> ExitCode {
     assert!(
         ["3", "4.0", "4.1", "4.2", "local"].contains(&version),
         "guest: no version {version}"
     );
+    let ground = Ground {
+        version: version.to_owned(),
+        fs: std::env::var("FS").ok(),
+    };
+    let known = ["ext4", "xfs", "btrfs"].map(|fs| Some(fs.to_owned()));
+    assert!(
+        ground.fs.is_none() || known.contains(&ground.fs),
+        "guest: no file system {:?}",
+        ground.fs
+    );
+    GROUND.get_or_init(|| ground);
     // umask(2) is the process's, and the checks say what they want.
     rustix::process::umask(rustix::fs::Mode::empty());
     // As strings they are in order, `local` last.

@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
 use crate::data::{forget, open};
-use crate::{Check, Random};
+use crate::{Check, Random, ground};
 
 pub const CHECKS: &[Check] = &[
     ("seek_hole_and_data", seek_hole_and_data),
@@ -19,6 +20,8 @@ pub const CHECKS: &[Check] = &[
     ("copy_of_a_sparse_file", copy_of_a_sparse_file),
     ("copy_within_a_file", copy_within_a_file),
     ("clone_or_not_supported", clone_or_not_supported),
+    ("cp_reflink", cp_reflink),
+    ("cp_sparse", cp_sparse),
 ];
 
 const MIB: u64 = 1 << 20;
@@ -163,6 +166,18 @@ fn copy_of_a_sparse_file(dir: &Path) {
     forget(&to);
     assert!(fs::read(dir.join("b")).expect("read") == fs::read(dir.join("a")).expect("read"));
     assert_eq!(to.metadata().expect("stat").len(), 5 * MIB);
+    // The kernel itself fills holes of a copy on file systems that cannot share blocks, and not every file system says
+    // where they are.
+    if ground().version != "local" && ground().fs.is_some() {
+        has_holes(&to);
+    }
+}
+
+/// The blocks of the 128 KiB of data of [`sparse`], and few more.
+#[track_caller]
+fn has_holes(file: &File) {
+    let blocks = blocks(file);
+    assert!((256..1024).contains(&blocks), "{blocks} blocks");
 }
 
 fn copy_within_a_file(dir: &Path) {
@@ -181,7 +196,13 @@ fn copy_within_a_file(dir: &Path) {
     assert_eq!(overlap, Err(Errno::INVAL));
 }
 
-/// A clone shares blocks or is refused as a whole; it never copies half.
+/// Whether FICLONE must work: None if it is not known.
+fn clones() -> Option<bool> {
+    let fs = ground().fs.as_deref()?;
+    Some(matches!(fs, "xfs" | "btrfs"))
+}
+
+/// A clone shares blocks, where the file system can, or is refused as a whole; it never copies half.
 fn clone_or_not_supported(dir: &Path) {
     let bytes = Random::new(13).bytes(MIB as usize);
     fs::write(dir.join("a"), &bytes).expect("write");
@@ -191,6 +212,7 @@ fn clone_or_not_supported(dir: &Path) {
     );
     match ioctl_ficlone(&to, &from) {
         Ok(()) => {
+            assert_ne!(clones(), Some(false), "cloned");
             assert!(fs::read(dir.join("b")).expect("read") == bytes);
             to.write_all_at(&[0; 5000], 4000).expect("write");
             forget(&to);
@@ -200,10 +222,58 @@ fn clone_or_not_supported(dir: &Path) {
             );
             println!("clone: supported");
         }
-        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV) => {
+        Err(e @ (Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV)) => {
+            assert_ne!(clones(), Some(true), "FICLONE: {e}");
             assert_eq!(to.metadata().expect("stat").len(), 0);
             println!("clone: not supported");
         }
         Err(e) => panic!("FICLONE: {e}"),
     }
+}
+
+/// cp(1) with options, from `a` to `b`: whether it succeeds.
+fn cp(dir: &Path, options: &[&str]) -> bool {
+    let mut command = Command::new("cp");
+    command.args(options).arg(dir.join("a")).arg(dir.join("b"));
+    let out = command.env("LC_ALL", "C").output().expect("cp");
+    let text = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        println!("cp {options:?}: {}", text.trim());
+        assert!(text.contains("Operation not supported"));
+    }
+    out.status.success()
+}
+
+/// coreutils' way to ask for a clone.
+fn cp_reflink(dir: &Path) {
+    drop(sparse(&dir.join("a")));
+    let done = cp(dir, &["--reflink=always"]);
+    assert!(
+        clones().is_none_or(|clones| clones == done),
+        "done: {done}, and the file system is {:?}",
+        ground().fs
+    );
+    if done {
+        let to = File::open(dir.join("b")).expect("open");
+        assert!(fs::read(dir.join("b")).expect("read") == fs::read(dir.join("a")).expect("read"));
+        has_holes(&to);
+    }
+}
+
+/// coreutils' way to make holes where zeros are; it looks at pieces of st_blksize, 1 MiB over NFS.
+fn cp_sparse(dir: &Path) {
+    let mut bytes = vec![0; 16 * MIB as usize];
+    for at in [MIB as usize, 3 * MIB as usize] {
+        bytes[at..at + 65536].fill(7);
+    }
+    fs::write(dir.join("a"), &bytes).expect("write");
+    let from = File::open(dir.join("a")).expect("open");
+    forget(&from);
+    assert!(blocks(&from) >= 32_000, "{} blocks", blocks(&from));
+    // A clone would have the blocks of zeros too.
+    assert!(cp(dir, &["--reflink=never", "--sparse=always"]), "refused");
+    let to = File::open(dir.join("b")).expect("open");
+    forget(&to);
+    assert!(fs::read(dir.join("b")).expect("read") == bytes);
+    assert!((256..6000).contains(&blocks(&to)), "{} blocks", blocks(&to));
 }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use crate::Random;
 use crate::locks::{Range, set, wait};
 
@@ -26,6 +29,8 @@ pub struct Plan {
     pub ranges: u64,
     pub files: u64,
     pub rounds: u64,
+    /// flock(2) of the whole file in place of fcntl(2) locks of ranges.
+    pub flock: bool,
 }
 
 fn path(dir: &Path, file: u64) -> PathBuf {
@@ -66,7 +71,7 @@ pub fn prepare(dir: &Path, plan: Plan) -> ExitCode {
 /// They stop early when there is a file `stop`.
 pub fn fight(dir: &Path, client: u64, plan: Plan, stop: &str) -> ExitCode {
     let exe = std::env::current_exe().expect("exe");
-    let words = [plan.ranges, plan.files, plan.rounds].map(|n| n.to_string());
+    let words = [plan.ranges, plan.files, plan.rounds, plan.flock.into()].map(|n| n.to_string());
     let children: Vec<_> = (0..plan.processes)
         .map(|n| {
             let mut command = Command::new(&exe);
@@ -123,14 +128,7 @@ pub fn one(dir: &Path, me: u64, plan: Plan, stop: &Path) -> ExitCode {
         } else {
             libc::F_WRLCK
         };
-        // Some ask again and again, some wait in the kernel.
-        if random.below(2) == 0 {
-            wait(file, kind, range);
-        } else {
-            while !set(file, kind, range) {
-                std::thread::sleep(Duration::from_millis(1 + random.below(4)));
-            }
-        }
+        lock(file, kind, range, plan.flock, &mut random);
         for n in first..first + many {
             let seen = if kind == libc::F_WRLCK {
                 done += 1;
@@ -143,10 +141,45 @@ pub fn one(dir: &Path, me: u64, plan: Plan, stop: &Path) -> ExitCode {
                 eprintln!("torture: process {me}, {range:?}, record {n}: {what}");
             }
         }
-        set(file, libc::F_UNLCK, range);
+        if plan.flock {
+            flock(file, FlockOperation::Unlock).expect("LOCK_UN");
+        } else {
+            set(file, libc::F_UNLCK, range);
+        }
     }
     println!("{done} {violations}");
     ExitCode::from(u8::from(violations > 0))
+}
+
+/// Some ask again and again, some wait in the kernel.
+fn lock(file: &File, kind: i32, range: Range, whole: bool, random: &mut Random) {
+    let waits = random.below(2) == 0;
+    let got = || match (whole, waits) {
+        (true, _) => flocked(file, kind, waits),
+        (false, true) => {
+            wait(file, kind, range);
+            true
+        }
+        (false, false) => set(file, kind, range),
+    };
+    while !got() {
+        std::thread::sleep(Duration::from_millis(1 + random.below(4)));
+    }
+}
+
+/// flock(2): true if granted, false if somebody else's lock is in the way, or a signal came.
+fn flocked(file: &File, kind: i32, waits: bool) -> bool {
+    let operation = match (kind == libc::F_RDLCK, waits) {
+        (true, true) => FlockOperation::LockShared,
+        (true, false) => FlockOperation::NonBlockingLockShared,
+        (false, true) => FlockOperation::LockExclusive,
+        (false, false) => FlockOperation::NonBlockingLockExclusive,
+    };
+    match flock(file, operation) {
+        Ok(()) => true,
+        Err(Errno::WOULDBLOCK | Errno::INTR) => false,
+        Err(e) => panic!("flock: {e}"),
+    }
 }
 
 fn read(file: &File, n: u64) -> Result<(u64, u64), String> {
