@@ -28,8 +28,8 @@ pub(super) fn kind(
     if !confirmed {
         return Err(WhyNone::Resource);
     }
-    // One for reading does not help who writes, and one for everything keeps all others out. In 4.0
-    // the holder is among those: its GETATTR and SETATTR do not say whose they are.
+    // One for reading does not help who writes. One for everything keeps all others out, and in 4.0 the holder is
+    // among those: its GETATTR and SETATTR name no client, would look like a stranger's and recall the delegation.
     if access.contains(Access::WRITE) || want == Want::Write {
         if minor == 0 {
             return Err(WhyNone::NotWanted);
@@ -43,7 +43,7 @@ pub(super) fn kind(
 /// Delegates the file just opened, if that may be. One that is reclaimed is given back in any case: its
 /// holder may have data nobody else has seen. Where it could not be given anew, it is to be returned at
 /// once (RFC 8881 10.2.1, `recall` of `open_read_delegation4`).
-pub(super) async fn grant(
+pub(in crate::nfs4::op) async fn grant(
     c: &Compound<'_>,
     client: &Client,
     opened: &Opened,
@@ -83,7 +83,10 @@ pub(super) async fn grant(
         (Ok(stateid), DelegKind::Read) => Ok(Delegation4::Read(stateid, recall)),
         (Ok(stateid), DelegKind::Write) => Ok(Delegation4::Write(stateid, recall)),
         (Err(Refused::Contention | Refused::Recent), _) => Err(WhyNone::Contention),
-        (Err(Refused::Held), _) => Err(WhyNone::Resource),
+        // One delegation does not become another (RFC 8881 18.16.3).
+        (Err(Refused::Held(DelegKind::Read)), DelegKind::Write) => Err(WhyNone::NotSuppUpgrade),
+        (Err(Refused::Held(DelegKind::Write)), DelegKind::Read) => Err(WhyNone::NotSuppDowngrade),
+        (Err(Refused::Held(_)), _) => Err(WhyNone::Resource),
     }
 }
 
