@@ -150,8 +150,8 @@ mod tests {
             keys.sort_unstable();
             keys
         };
-        assert_eq!(of(0), []);
-        assert_eq!(of(1), [], "one is coming back already");
+        assert!(of(0).is_empty());
+        assert!(of(1).is_empty(), "one is coming back already");
         assert_eq!(of(3), [2, 5]);
         assert_eq!(of(5), [2, 5, 7, 9]);
         assert_eq!(of(50), [2, 5, 7, 9]);
