@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::cb::wire::{CbOp4, CbRecall4args};
@@ -14,7 +15,7 @@ use tests::daemon::{Setup, TestServer};
 
 use super::at_export;
 use super::callbacks::{
-    READ, WRITE, file, give_back, hear_recall, open_at_last, open_file, session,
+    LONG, READ, WRITE, file, give_back, hear_recall, open_at_last, open_file, session,
 };
 use super::recovery::{Host, Link, delegation, hasty};
 
@@ -88,11 +89,18 @@ fn ask(session: &mut Session, fh: &Fh, ops: &Ops) -> Result<Got, S> {
     got(session.at(fh, ops))
 }
 
+/// Asks until there is one: a process that this one is just starting has its files open for a moment.
 #[track_caller]
 fn given(session: &mut Session, fh: &Fh, bits: u32) -> (bool, Stateid4) {
-    match ask(session, fh, &want(bits)) {
-        Ok(Got::Deleg(write, stateid)) => (write, stateid),
-        other => panic!("{other:?}"),
+    let end = Instant::now() + LONG;
+    loop {
+        match ask(session, fh, &want(bits)) {
+            Ok(Got::Deleg(write, stateid)) => return (write, stateid),
+            Ok(Got::None(CONTENTION)) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -124,8 +132,13 @@ fn a_delegation_without_an_open() {
         seqid: 1,
         other: Other([0; 12]),
     };
-    let done = a.at(&other, &want(WANT_WRITE | WANT_NONE).then(&read(&current)));
-    assert_eq!(done.status, S::Ok);
+    let with_read = want(WANT_WRITE | WANT_NONE).then(&read(&current));
+    let end = Instant::now() + LONG;
+    // Refused, there is no current stateid.
+    while a.at(&other, &with_read).status != S::Ok {
+        assert!(Instant::now() < end, "never");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(
         ask(&mut b, &other, &want(WANT_READ)),
         Ok(Got::None(CONTENTION))

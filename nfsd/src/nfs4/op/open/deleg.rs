@@ -55,6 +55,10 @@ pub(in crate::nfs4::op) async fn grant(
     if recall && !reclaims {
         return Err(WhyNone::Resource);
     }
+    let home = c.home(client);
+    let locks = opened.file.locks();
+    let free = locks.delegable(home.client_id(), kind, exec::now());
+    free.map_err(|why| refused(why, kind))?;
     // Its future is not to make every operation's larger.
     let local = Box::pin(host::delegates(&c.cx.server, opened, kind)).await;
     let (watch, free) = local.map_err(|_| WhyNone::Resource)?;
@@ -66,7 +70,7 @@ pub(in crate::nfs4::op) async fn grant(
     let fh = fh.map_err(|_| WhyNone::Resource)?;
     let pin = opened.file.pin().map_err(|_| WhyNone::Contention)?;
     let request = DelegRequest {
-        locks: opened.file.locks(),
+        locks,
         kind,
         fh: &fh,
         pin: Some(pin),
@@ -74,7 +78,6 @@ pub(in crate::nfs4::op) async fn grant(
         limit: c.state().config.states_per_client,
         change,
     };
-    let home = c.home(client);
     let granted = {
         let mut inner = live(client).map_err(|_| WhyNone::Resource)?;
         inner.holdings.delegate(home, request, exec::now())
@@ -82,11 +85,17 @@ pub(in crate::nfs4::op) async fn grant(
     match (granted, kind) {
         (Ok(stateid), DelegKind::Read) => Ok(Delegation4::Read(stateid, recall)),
         (Ok(stateid), DelegKind::Write) => Ok(Delegation4::Write(stateid, recall)),
-        (Err(Refused::Contention | Refused::Recent), _) => Err(WhyNone::Contention),
-        // One delegation does not become another (RFC 8881 18.16.3).
-        (Err(Refused::Held(DelegKind::Read)), DelegKind::Write) => Err(WhyNone::NotSuppUpgrade),
-        (Err(Refused::Held(DelegKind::Write)), DelegKind::Read) => Err(WhyNone::NotSuppDowngrade),
-        (Err(Refused::Held(_)), _) => Err(WhyNone::Resource),
+        (Err(why), _) => Err(refused(why, kind)),
+    }
+}
+
+/// One delegation does not become another (RFC 8881 18.16.3).
+fn refused(why: Refused, kind: DelegKind) -> WhyNone {
+    match (why, kind) {
+        (Refused::Contention | Refused::Recent, _) => WhyNone::Contention,
+        (Refused::Held(DelegKind::Read), DelegKind::Write) => WhyNone::NotSuppUpgrade,
+        (Refused::Held(DelegKind::Write), DelegKind::Read) => WhyNone::NotSuppDowngrade,
+        (Refused::Held(_), _) => WhyNone::Resource,
     }
 }
 
