@@ -56,6 +56,8 @@ mod state;
 mod v42_copy;
 #[path = "nfs4/v42_space.rs"]
 mod v42_space;
+#[path = "nfs4/want_delegation.rs"]
+mod want_delegation;
 #[path = "nfs4/xattrs.rs"]
 mod xattrs;
 

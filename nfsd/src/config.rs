@@ -121,6 +121,8 @@ pub struct Limits {
     pub open_files: u32,
     /// Delegations of all clients.
     pub delegations: u32,
+    /// Percent of the machine's memory; while less is available, clients give delegations back.
+    pub available_memory: u32,
 }
 
 impl Limits {
@@ -139,6 +141,7 @@ impl Limits {
             buffers_bytes: ((memory / 8) >> 20 << 20).clamp(32 << 20, 16 << 30),
             open_files: count(memory / (64 << 10), 1024, 1_000_000),
             delegations: count(memory / (16 << 10), 4096, 256 << 10),
+            available_memory: 5,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Limits;
 use crate::conn::{self, BackConn, Conn};
 use crate::host;
 use crate::listener::{self, Listening};
+use crate::nfs4::cb::memory::{Meminfo, Pressure};
 use crate::nfs4::cb::{self, recall_any};
 use crate::nfs4::durable;
 use crate::nfs4::recovery::run_grace;
@@ -216,6 +217,8 @@ async fn check_connections(shared: Arc<Shared>) {
 }
 
 async fn check_leases(shared: Arc<Shared>) {
+    let (memory, mut pressure) = (Meminfo::open(), Pressure::default());
+    let limits = shared.config.limits.clone();
     loop {
         exec::sleep(Duration::from_secs(1)).await;
         shared.state.sweep(exec::now());
@@ -223,7 +226,12 @@ async fn check_leases(shared: Arc<Shared>) {
         let _ = durable::settled(&shared).await;
         shared.vfs.table.locks.lapse(exec::now());
         host::watch(&shared);
-        recall_any::check(&shared, shared.config.limits.delegations as usize);
+        recall_any::check(&shared, limits.delegations as usize);
+        let now = exec::now();
+        let due = pressure.due(memory.read(), limits.available_memory, now);
+        if due && recall_any::relieve(&shared) {
+            pressure.asked(now);
+        }
         for host in shared.nlm.sweep(exec::now()) {
             drop(shared.recovery.remove_host(host));
         }

@@ -12,11 +12,11 @@ use nfsd::nfs4::cb::wire::{CbGetattr4args, CbOp4, CbRecall4args, CbRecallAny4arg
 use nfsd::nfs4::op::readdir::ReaddirArgs;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
-use tests::client::callbacks::Listener;
+use tests::client::callbacks::{Called, Listener};
 use tests::client::nfs3::Outcome as _;
 use tests::client::nfs4::{Attrs, Ops, Raw, fattr, mode4};
 use tests::client::session::Session;
-use tests::client::{Fh, encode};
+use tests::client::{Client, Fh, encode};
 use tests::daemon::{Setup, TestServer, fresh_dir};
 use tests::image::Fs;
 use tests::loopfs::{LOOP, LoopFs};
@@ -254,6 +254,91 @@ fn too_many_delegations_are_asked_back() {
         assert!(start.elapsed() < LONG, "asked again and again");
     }
     assert_eq!(server.stat("locks.delegations"), held.len() as u64);
+}
+
+/// Opens a file for reading with 4.0 until it is delegated: that the server has noticed that it can call the client may
+/// take a moment.
+#[track_caller]
+fn delegated_plain(
+    (client, clientid): (&mut Client, u64),
+    dir: &Fh,
+    seqid: &mut u32,
+    name: &str,
+) -> Stateid4 {
+    let start = Instant::now();
+    loop {
+        if let Some((_, stateid)) = open_plain(client, clientid, dir, seqid, (name, READ)) {
+            return stateid;
+        }
+        assert!(start.elapsed() < LONG, "never delegated");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The delegation a CB_RECALL is about, which is answered.
+#[track_caller]
+fn recalled(called: &mut Called) -> Stateid4 {
+    let callback = called.callback();
+    let stateid = callback.args::<CbRecall4args<'_>>(CbOp4::Recall).stateid;
+    called.answer(&callback, S::Ok, &());
+    stateid
+}
+
+/// 4.0 has no CB_RECALL_ANY: the server takes the oldest ones back.
+#[test]
+fn too_many_delegations_of_4_0_are_recalled() {
+    let server = Setup::config("[limits]\ndelegations = 4\n").start();
+    let (_, dir) = at_export(&server);
+    let names: Vec<String> = (0..7).map(|n| format!("f{n}")).collect();
+    let fhs: Vec<Fh> = names
+        .iter()
+        .map(|name| file(&server, name, b"data"))
+        .collect();
+    let listener = Listener::new();
+    let (mut client, clientid, mut called) = plain(&server, &listener);
+    let mut seqid = 1;
+    // The first one confirms the owner.
+    open_plain(&mut client, clientid, &dir, &mut seqid, ("f6", READ));
+    let mut held = Vec::new();
+    for name in &names[..6] {
+        let of = (&mut client, clientid);
+        held.push(delegated_plain(of, &dir, &mut seqid, name));
+    }
+    // Three of six are a tenth below four.
+    let mut back: Vec<Stateid4> = (0..3).map(|_| recalled(&mut called)).collect();
+    back.sort_by_key(|stateid| held.iter().position(|one| one == stateid));
+    assert_eq!(back, held[..3], "the oldest");
+    for (fh, stateid) in fhs.iter().zip(&back) {
+        let ops = Ops::new().putfh(fh).op(Op4::Delegreturn, stateid);
+        assert_eq!(client.compound(0, &ops).status, S::Ok);
+    }
+    assert_eq!(server.stat("locks.delegations"), 3);
+    let more = called.0.try_record(Duration::from_secs(2));
+    assert!(!matches!(more, Ok(Some(_))), "there are few enough");
+}
+
+/// There never is as much memory as would be enough: who holds delegations is asked for some, by either version.
+#[test]
+fn scarce_memory_asks_delegations_back() {
+    let server = Setup::config("[limits]\navailable_memory = 100\n").start();
+    let (_, dir) = at_export(&server);
+    let (e, f) = (file(&server, "e", b"data"), file(&server, "f", b"data"));
+    file(&server, "g", b"data");
+    let mut a = session(&server, "a");
+    let of_a = delegated(&mut a, &e, READ);
+    let callback = a.callback();
+    let args: CbRecallAny4args = callback.args(CbOp4::RecallAny);
+    assert_eq!(args.keep, 0, "half of one");
+    a.answer(&callback, S::Ok, &());
+    give_back(&mut a, &e, &of_a);
+    let listener = Listener::new();
+    let (mut client, clientid, mut called) = plain(&server, &listener);
+    let mut seqid = 1;
+    open_plain(&mut client, clientid, &dir, &mut seqid, ("g", READ));
+    let of_f = delegated_plain((&mut client, clientid), &dir, &mut seqid, "f");
+    assert_eq!(recalled(&mut called), of_f);
+    let ops = Ops::new().putfh(&f).op(Op4::Delegreturn, &of_f);
+    assert_eq!(client.compound(0, &ops).status, S::Ok);
 }
 
 #[test]

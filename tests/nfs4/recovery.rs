@@ -256,7 +256,7 @@ impl Link {
 
 /// `open_delegation4`.
 #[track_caller]
-fn delegation(done: &mut Results) -> Option<(Stateid4, bool)> {
+pub(super) fn delegation(done: &mut Results) -> Option<(Stateid4, bool)> {
     let kind: u32 = done.more();
     if kind == 0 {
         return None;

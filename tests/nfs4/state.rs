@@ -364,6 +364,49 @@ fn delegreturn_and_delegpurge_without_delegations() {
     assert_eq!(done.status_of(Op4::Delegpurge), S::Notsupp);
 }
 
+/// Delegations do not outlive their client's own restart: what claims or purges such is not supported, and leaves nothing.
+#[test]
+fn delegations_from_before_the_clients_restart_are_not_supported() {
+    let server = TestServer::start();
+    let (mut old, root, clientid) = client_40(&server);
+    let mut one = Sessioned::ready(&server, b"one");
+    let claim = |number: u32, minor: u32| {
+        // CLAIM_DELEGATE_PREV takes a name, CLAIM_DELEG_PREV_FH the current filehandle.
+        let mut args: Vec<u8> = [1, READ, DENY_NONE].iter().flat_map(encode).collect();
+        let owner = OwnerName4(b"owner");
+        let clientid = if minor == 0 { clientid } else { 0 };
+        args.extend(encode(&StateOwner4 { clientid, owner }));
+        args.extend([0, number].iter().flat_map(encode));
+        if number == 3 {
+            args.extend(encode(&Component4(b"file")));
+        }
+        Ops::new().op(Op4::Open, &Raw(&args))
+    };
+    let (_, fh) = one
+        .open((READ, DENY_NONE), What::Make(b"file"))
+        .expect("made");
+    let mut at = |fh: &[u8], ops: Ops| {
+        let mut done = old.compound(0, &Ops::new().putfh(fh).then(&ops));
+        done.ok(Op4::Putfh);
+        done
+    };
+    assert_eq!(at(&root, claim(3, 0)).status_of(Op4::Open), S::Notsupp);
+    // 4.0 does not know that one.
+    assert_eq!(at(&fh, claim(6, 0)).status_of(Op4::Open), S::Badxdr);
+    for (fh, number) in [(&root, 3), (&fh, 6)] {
+        let mut done = one.at(fh, claim(number, 1));
+        assert_eq!(done.status_of(Op4::Open), S::Notsupp, "{number}");
+    }
+    for (clientid, expected) in [
+        (clientid, S::Notsupp),
+        (clientid ^ 1 << 40, S::StaleClientid),
+    ] {
+        let mut done = at(&root, Ops::new().op(Op4::Delegpurge, &clientid));
+        assert_eq!(done.status_of(Op4::Delegpurge), expected);
+    }
+    assert_eq!(server.stat("nfs4.opens"), 1, "that of the file made");
+}
+
 /// A 4.0 client and its root.
 pub(super) fn client_40(server: &TestServer) -> (Client, Fh, u64) {
     let (mut client, root) = at_export(server);

@@ -232,16 +232,35 @@ fn clone_shares_blocks() {
     drop(mounted);
 }
 
+/// Whether files of this directory can share blocks: the kernel is asked.
+fn shares_blocks(dir: &Path) -> bool {
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    fs::write(&from, [3; 1 << 16]).expect("a file");
+    let source = fs::File::open(&from).expect("to read");
+    let target = fs::File::create(&to).expect("a file");
+    match rustix::fs::ioctl_ficlone(&target, &source) {
+        Ok(()) => true,
+        Err(refused) => {
+            let reasons = [rustix::io::Errno::OPNOTSUPP, rustix::io::Errno::NOTTY];
+            assert!(reasons.contains(&refused), "FICLONE: {refused}");
+            false
+        }
+    }
+}
+
 #[test]
 fn clone_where_blocks_cannot_be_shared() {
     let server = TestServer::start();
     let (mut s, _) = session(&server);
-    let (_, from, b, to) = two(&server, &mut s);
-    match clone(&mut s, &from, &to, 0) {
+    let (a, from, b, to) = two(&server, &mut s);
+    let before = fs::read(&b).expect("contents");
+    let (expected, contents) = match shares_blocks(&server.export()) {
         // The build directory is on a file system that can.
-        Nfsstat4::Ok => assert_eq!(fs::metadata(&b).expect("there").len(), 5 * MIB),
-        status => assert_eq!(status, Nfsstat4::Notsupp),
-    }
+        true => (Nfsstat4::Ok, fs::read(&a).expect("contents")),
+        false => (Nfsstat4::Notsupp, before),
+    };
+    assert_eq!(clone(&mut s, &from, &to, 0), expected);
+    assert!(fs::read(&b).expect("contents") == contents, "{expected}");
 }
 
 /// A server in this process, a client it can call back, and a file that takes long to copy: it is one hole of eight

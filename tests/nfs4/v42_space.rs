@@ -334,7 +334,6 @@ fn operations_that_are_not_supported() {
         Op4::Layoutcommit,
         Op4::Layoutget,
         Op4::Layoutreturn,
-        Op4::WantDelegation,
         Op4::CopyNotify,
         Op4::Layouterror,
         Op4::Layoutstats,

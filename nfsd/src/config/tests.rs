@@ -70,6 +70,7 @@ record_bytes = 0x20000
 buffers_bytes = "1GiB"
 open_files = 5000
 delegations = 700
+available_memory = 12
 [timeouts]
 half_record = "5s"
 send_stalled = "2m"
@@ -115,6 +116,7 @@ drain = "0s"
         buffers_bytes: 1 << 30,
         open_files: 5000,
         delegations: 700,
+        available_memory: 12,
     };
     assert_eq!(config.limits, limits);
     let seconds = |t: Duration| t.as_secs();

@@ -41,8 +41,8 @@ pub enum Refused {
     Contention,
     /// It was recalled a short time ago.
     Recent,
-    /// The client has one already.
-    Held,
+    /// The client has one already, of this kind.
+    Held(DelegKind),
 }
 
 struct Deleg {
@@ -89,8 +89,8 @@ impl Delegs {
         kind: DelegKind,
         now: Instant,
     ) -> Result<(), Refused> {
-        if self.in_force().any(|d| d.client == client) {
-            return Err(Refused::Held);
+        if let Some(own) = self.in_force().find(|d| d.client == client) {
+            return Err(Refused::Held(own.kind));
         }
         if self.quiet_until.is_some_and(|until| now < until) {
             return Err(Refused::Recent);
@@ -215,7 +215,7 @@ mod tests {
         delegs.insert(1, A, DelegId(7), DelegKind::Read);
         assert_eq!(
             delegs.may_grant(A, DelegKind::Read, now),
-            Err(Refused::Held)
+            Err(Refused::Held(DelegKind::Read))
         );
         assert_eq!(delegs.may_grant(B, DelegKind::Read, now), Ok(()));
         let contention = Err(Refused::Contention);

@@ -374,6 +374,19 @@ impl FileLocks {
         });
     }
 
+    /// Whether [`FileLocks::delegate`] would do it now.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn delegable(
+        &self,
+        client: ClientId,
+        kind: DelegKind,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        self.lock().may_delegate(client, kind, now)
+    }
+
     /// Delegates the file to `client`, which names the delegation `id`.
     ///
     /// # Errors

@@ -132,7 +132,7 @@ fn delegations_and_opens() {
     let give = |client, kind| file.delegate(client, DelegId(5), kind, now);
     let open_a = file.open(A, owner(A), Access::BOTH, NONE).expect("open");
     let given = give(A, write).expect("alone");
-    assert_eq!(give(A, read).err(), Some(Refused::Held));
+    assert_eq!(give(A, read).err(), Some(Refused::Held(write)));
     let recall = Conflict::Deleg(vec![(A, DelegId(5))]);
     assert_eq!(
         file.open(B, owner(B), READ, NONE).err(),

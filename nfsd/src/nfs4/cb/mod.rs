@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod getattr;
+pub mod memory;
 pub mod notify_lock;
 pub mod offload;
 pub mod queue;

@@ -8,7 +8,7 @@ use crate::nfs4::types::{
     Attrlist4, Bitmap4, Count4, Fattr4, Length4, NfsFh4, Sequenceid4, Sessionid4, Slotid4,
     StateOwner4, Stateid4, Tag4, Verifier4,
 };
-use crate::xdr::{Dec, Enc, Encode, Result, XdrError, xdr_block, xdr_enum, xdr_struct};
+use crate::xdr::{Dec, Enc, Encode, Result, XdrError, xdr_enum, xdr_struct};
 
 /// Version of the callback program. RFC 8881 18.36.3 says 4; its XDR, and every client, 1.
 pub const CB_VERSION: u32 = 1;
@@ -102,14 +102,6 @@ xdr_struct! {
         pub cachethis: bool,
         /// Requests whose replies this callback may overtake: none are named.
         pub referring: ArrayVec<u32, 0>,
-    }
-}
-
-xdr_block! {
-    /// `CB_RECALL_SLOT4args` (RFC 8881 20.8.1).
-    pub struct CbRecallSlot4args {
-        /// Highest slot of the fore channel the client may use.
-        pub target_highest_slotid: Slotid4,
     }
 }
 
@@ -210,8 +202,6 @@ pub enum CbArgs<'a> {
     Recall(CbRecall4args<'a>),
     /// CB_RECALL_ANY.
     RecallAny(CbRecallAny4args),
-    /// CB_RECALL_SLOT.
-    RecallSlot(CbRecallSlot4args),
     /// CB_NOTIFY_LOCK.
     NotifyLock(CbNotifyLock4args<'a>),
     /// CB_OFFLOAD.
@@ -226,7 +216,6 @@ impl CbArgs<'_> {
             Self::Getattr(_) => CbOp4::Getattr,
             Self::Recall(_) => CbOp4::Recall,
             Self::RecallAny(_) => CbOp4::RecallAny,
-            Self::RecallSlot(_) => CbOp4::RecallSlot,
             Self::NotifyLock(_) => CbOp4::NotifyLock,
             Self::Offload(_) => CbOp4::Offload,
         }
@@ -240,7 +229,6 @@ impl Encode for CbArgs<'_> {
             Self::Getattr(args) => enc.put(args),
             Self::Recall(args) => enc.put(args),
             Self::RecallAny(args) => enc.put(args),
-            Self::RecallSlot(args) => enc.put(args),
             Self::NotifyLock(args) => enc.put(args),
             Self::Offload(args) => enc.put(args),
         }

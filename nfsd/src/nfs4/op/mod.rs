@@ -61,6 +61,7 @@ pub mod setclientid_confirm;
 pub mod setxattr;
 pub mod test_stateid;
 pub mod verify;
+pub mod want_delegation;
 pub mod write;
 
 use bitflags::bitflags;
@@ -225,6 +226,7 @@ ops! {
     small Sequence sequence 36;
     large SetSsv set_ssv 0;
     small TestStateid test_stateid 0;
+    large WantDelegation want_delegation 72 MODIFIES;
     large DestroyClientid destroy_clientid 0 MODIFIES ALONE;
     large ReclaimComplete reclaim_complete 0 MODIFIES;
     large Allocate allocate 0 MODIFIES;

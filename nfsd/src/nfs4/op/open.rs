@@ -5,7 +5,7 @@
 //! come with it. What fails on the way takes back what was granted.
 
 pub mod args;
-mod deleg;
+pub(super) mod deleg;
 
 use std::hash::BuildHasher;
 use std::sync::Arc;

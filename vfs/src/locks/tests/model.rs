@@ -172,8 +172,8 @@ impl World {
 
     fn delegate_refused(&self, client: u64, kind: DelegKind) -> Option<Refused> {
         let mut in_force = self.delegs.iter().filter(|d| !d.revoked);
-        if in_force.clone().any(|d| d.client == client) {
-            return Some(Refused::Held);
+        if let Some(own) = in_force.clone().find(|d| d.client == client) {
+            return Some(Refused::Held(own.kind));
         }
         if self.rests_until.is_some_and(|until| self.now < until) {
             return Some(Refused::Recent);

@@ -35,7 +35,6 @@ proptest! {
         law::<CbRecall4args<'static>>(tape);
         law::<CbNotifyLock4args<'static>>(tape);
         law::<CbRecallAny4args>(tape);
-        law::<CbRecallSlot4args>(tape);
         law::<CbSequence4args>(tape);
         law::<CbSequence4resok>(tape);
         law::<CbOffload4args<'static>>(tape);

@@ -145,6 +145,20 @@ pub enum Want {
     Cancel,
 }
 
+/// What these `OPEN4_SHARE_ACCESS_WANT_*` say; `None` if that is nothing, or other bits are among them.
+#[must_use]
+pub const fn want(bits: u32) -> Option<Want> {
+    match bits & !WHEN_MASK {
+        0 => Some(Want::Unsaid),
+        0x100 => Some(Want::Read),
+        0x200 => Some(Want::Write),
+        0x300 => Some(Want::Any),
+        0x400 => Some(Want::No),
+        0x500 => Some(Want::Cancel),
+        _ => None,
+    }
+}
+
 impl OpenArgs<'_> {
     /// What the open may do, what it denies, which delegation is wanted.
     ///
@@ -155,15 +169,7 @@ impl OpenArgs<'_> {
         let access = u8::try_from(self.share_access & !extra).ok();
         let access = access.and_then(Access::from_bits).filter(|a| !a.is_empty());
         let deny = u8::try_from(self.share_deny).ok().and_then(Deny::from_bits);
-        let want = match self.share_access & WANT_MASK & extra {
-            0 => Some(Want::Unsaid),
-            0x100 => Some(Want::Read),
-            0x200 => Some(Want::Write),
-            0x300 => Some(Want::Any),
-            0x400 => Some(Want::No),
-            0x500 => Some(Want::Cancel),
-            _ => None,
-        };
+        let want = want(self.share_access & extra);
         match (access, deny, want) {
             (Some(access), Some(deny), Some(want)) => Ok((access, deny, want)),
             _ => Err(Nfsstat4::Inval),
@@ -198,8 +204,18 @@ pub enum WhyNone {
     Contention = 1,
     /// There is no room, or no way to call the client back.
     Resource = 2,
+    /// Such a file is not delegated.
+    NotSuppFtype = 3,
+    /// Such a file is not delegated for writing.
+    WriteNotSuppFtype = 4,
+    /// The client has one for reading, which does not become one for everything.
+    NotSuppUpgrade = 5,
+    /// The client has one for everything, which does not become one for reading.
+    NotSuppDowngrade = 6,
     /// What was wanted before is cancelled.
     Cancelled = 7,
+    /// It is a directory.
+    IsDir = 8,
 }
 
 /// `open_delegation4`.
@@ -236,7 +252,7 @@ impl Encode for Delegation4 {
                 match why {
                     // Nor will it be offered later.
                     WhyNone::Contention | WhyNone::Resource => enc.bool(false),
-                    WhyNone::NotWanted | WhyNone::Cancelled => Ok(()),
+                    _ => Ok(()),
                 }
             }
             Self::Read(stateid, recall) => {

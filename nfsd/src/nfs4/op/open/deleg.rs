@@ -28,8 +28,8 @@ pub(super) fn kind(
     if !confirmed {
         return Err(WhyNone::Resource);
     }
-    // One for reading does not help who writes, and one for everything keeps all others out. In 4.0
-    // the holder is among those: its GETATTR and SETATTR do not say whose they are.
+    // One for reading does not help who writes. One for everything keeps all others out, and in 4.0 the holder is
+    // among those: its GETATTR and SETATTR name no client, would look like a stranger's and recall the delegation.
     if access.contains(Access::WRITE) || want == Want::Write {
         if minor == 0 {
             return Err(WhyNone::NotWanted);
@@ -43,7 +43,7 @@ pub(super) fn kind(
 /// Delegates the file just opened, if that may be. One that is reclaimed is given back in any case: its
 /// holder may have data nobody else has seen. Where it could not be given anew, it is to be returned at
 /// once (RFC 8881 10.2.1, `recall` of `open_read_delegation4`).
-pub(super) async fn grant(
+pub(in crate::nfs4::op) async fn grant(
     c: &Compound<'_>,
     client: &Client,
     opened: &Opened,
@@ -55,6 +55,10 @@ pub(super) async fn grant(
     if recall && !reclaims {
         return Err(WhyNone::Resource);
     }
+    let home = c.home(client);
+    let locks = opened.file.locks();
+    let free = locks.delegable(home.client_id(), kind, exec::now());
+    free.map_err(|why| refused(why, kind))?;
     // Its future is not to make every operation's larger.
     let local = Box::pin(host::delegates(&c.cx.server, opened, kind)).await;
     let (watch, free) = local.map_err(|_| WhyNone::Resource)?;
@@ -66,7 +70,7 @@ pub(super) async fn grant(
     let fh = fh.map_err(|_| WhyNone::Resource)?;
     let pin = opened.file.pin().map_err(|_| WhyNone::Contention)?;
     let request = DelegRequest {
-        locks: opened.file.locks(),
+        locks,
         kind,
         fh: &fh,
         pin: Some(pin),
@@ -74,7 +78,6 @@ pub(super) async fn grant(
         limit: c.state().config.states_per_client,
         change,
     };
-    let home = c.home(client);
     let granted = {
         let mut inner = live(client).map_err(|_| WhyNone::Resource)?;
         inner.holdings.delegate(home, request, exec::now())
@@ -82,8 +85,17 @@ pub(super) async fn grant(
     match (granted, kind) {
         (Ok(stateid), DelegKind::Read) => Ok(Delegation4::Read(stateid, recall)),
         (Ok(stateid), DelegKind::Write) => Ok(Delegation4::Write(stateid, recall)),
-        (Err(Refused::Contention | Refused::Recent), _) => Err(WhyNone::Contention),
-        (Err(Refused::Held), _) => Err(WhyNone::Resource),
+        (Err(why), _) => Err(refused(why, kind)),
+    }
+}
+
+/// One delegation does not become another (RFC 8881 18.16.3).
+fn refused(why: Refused, kind: DelegKind) -> WhyNone {
+    match (why, kind) {
+        (Refused::Contention | Refused::Recent, _) => WhyNone::Contention,
+        (Refused::Held(DelegKind::Read), DelegKind::Write) => WhyNone::NotSuppUpgrade,
+        (Refused::Held(DelegKind::Write), DelegKind::Read) => WhyNone::NotSuppDowngrade,
+        (Refused::Held(_), _) => WhyNone::Resource,
     }
 }
 

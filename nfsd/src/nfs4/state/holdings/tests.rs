@@ -437,7 +437,7 @@ fn delegations() {
     };
     let stateid = delegate(&mut held, DelegKind::Read, now).expect("nobody else");
     let again = delegate(&mut held, DelegKind::Read, now);
-    assert_eq!(again, Err(Refused::Held));
+    assert_eq!(again, Err(Refused::Held(DelegKind::Read)));
     let of = name(stateid);
     let key = FileKey::of(&file);
     assert_eq!(held.io_access(V41, of, 1, key), Ok(Access::READ));
