@@ -1,4 +1,7 @@
 //! What a new file takes from the default ACL of its directory (`acl(5)` OBJECT CREATION AND DEFAULT ACLs).
+//!
+//! The server leaves inheritance to the kernel. This is the model of what the kernel does then: `acl/tests` compares the
+//! two, so that a kernel which inherits otherwise is noticed.
 
 use crate::check::Kind;
 use crate::mode;

@@ -1,6 +1,9 @@
 //! Permission bits and access ACL of one file: each change of the one changes the other.
 //!
 //! The group bits of a mode are the MASK entry where there is one, the GROUP_OBJ entry where there is none.
+//!
+//! [`set_access`] and [`is_equivalent`] say what the kernel makes of an ACL it is handed. The server does not ask them: they are
+//! the model `acl/tests` compares with the kernel.
 
 use crate::posix::{Acl, Entry, Perm, Tag};
 

@@ -1,7 +1,10 @@
 //! Differential tests: every rule of this crate against the answer of the running kernel.
 //!
-//! They need root and a file system with POSIX ACLs, and say on standard error when they could not run. The cases are
+//! They need root and a file system with POSIX ACLs, and say loudly when they could not run. The cases are
 //! random from a fixed seed; `ACL_KERNEL_SEED` picks another one.
+
+#[path = "../../tests/src/not_run.rs"]
+mod not_run;
 
 use acl::{Acl, Caller, Entry, Kind, Node, Perm, Tag, inherit, mode, permits, permitted, xattr};
 use rustix::fs::{
@@ -11,10 +14,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+use not_run::not_run;
 
 const NODES: u32 = 400;
 const CALLERS: u32 = 120;
@@ -124,7 +128,7 @@ impl Scratch {
 
     fn new() -> Result<Scratch, String> {
         if !geteuid().is_root() {
-            return Err("needs root".to_owned());
+            return Err("root".to_owned());
         }
         let mut reasons = String::new();
         let built = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -134,7 +138,7 @@ impl Scratch {
                 Err(reason) => reasons = format!("{reasons} [{reason}]"),
             }
         }
-        Err(format!("no file system with POSIX ACLs:{reasons}"))
+        Err(format!("a file system with POSIX ACLs:{reasons}"))
     }
 }
 
@@ -147,11 +151,7 @@ fn with_kernel(name: &str, body: impl FnOnce(&Scratch, &mut Random) + Send) {
                 std::panic::resume_unwind(panic);
             }
         }),
-        // Written past the capture of the test runner: nobody shall take this for a pass.
-        Err(reason) => {
-            let text = format!("\n*** acl kernel test {name} DID NOT RUN: {reason} ***\n");
-            let _ = std::io::stderr().write_all(text.as_bytes());
-        }
+        Err(lacking) => not_run(&format!("kernel::{name}"), &lacking),
     }
 }
 

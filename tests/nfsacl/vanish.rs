@@ -3,18 +3,20 @@
 //!
 //! The build with fault injection holds the n-th operation of a request until it is told to let go of it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nfsd::nfs3::types::NfsFh3;
 use nfsd::nfs4::Op4;
 use nfsd::nfs4::attr::bit;
+use nfsd::nfs4::op::create::Createtype4;
 use nfsd::nfs4::status::Nfsstat4;
-use nfsd::nfs4::types::{Component4, Stateid4};
+use nfsd::nfs4::types::{Component4, OwnerName4, StateOwner4, Stateid4};
 use nfsd::nfsacl::types::{AclProc3, Getacl3Args, mask};
 use tests::client::nfs4::{Ops, Raw, fattr};
 use tests::client::nfsacl::{nfsacl3, setacl_args};
-use tests::client::session::Session;
+use tests::client::session::{Session, Terms};
 use tests::client::{Client, Fh, encode};
 use tests::daemon::{Setup, TestServer, policies};
 
@@ -27,11 +29,13 @@ const NEW: &str = "u::rwx,u:2001:r-x,g::---,m::r-x,o::---";
 /// Most operations of one request.
 const MOST: usize = 40;
 
-/// The same as an `nfsace4<>`: type, flags, mask, name.
-fn new_list() -> Vec<u8> {
-    let inherit = 0x1 | 0x2 | 0x8;
-    let mut out = encode(&8_u32);
-    for flags in [0, inherit] {
+/// FILE_INHERIT, DIRECTORY_INHERIT, INHERIT_ONLY.
+const HANDED_DOWN: u32 = 0x1 | 0x2 | 0x8;
+
+/// The same as an `nfsace4<>`: type, flags, mask, name. All entries come with each of these flags.
+fn new_list(flags: &[u32]) -> Vec<u8> {
+    let mut out = encode(&(4 * flags.len() as u32));
+    for flags in flags {
         for (mask, who) in [
             (0x16_01ff_u32, "OWNER@"),
             (0x12_00a9, "2001"),
@@ -39,7 +43,7 @@ fn new_list() -> Vec<u8> {
             (0x12_0080, "EVERYONE@"),
         ] {
             out.extend(encode(&0_u32));
-            out.extend(encode(&flags));
+            out.extend(encode(flags));
             out.extend(encode(&mask));
             out.extend(encode(&Component4(who.as_bytes())));
         }
@@ -49,8 +53,29 @@ fn new_list() -> Vec<u8> {
 
 fn setattr(ops: Ops) -> Ops {
     let mut args = encode(&Stateid4::ANONYMOUS);
-    args.extend(fattr(&[(bit::ACL, new_list())]));
+    args.extend(fattr(&[(bit::ACL, new_list(&[0, HANDED_DOWN]))]));
     ops.op(Op4::Setattr, &Raw(&args))
+}
+
+/// OPEN for reading and writing that makes `new` with an ACL.
+fn open(ops: Ops, clientid: u64) -> Ops {
+    let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(encode).collect() };
+    let mut args = words(&[0, 3, 0]);
+    let owner = OwnerName4(b"maker");
+    args.extend(encode(&StateOwner4 { clientid, owner }));
+    args.extend(words(&[1, 1]));
+    args.extend(fattr(&[(bit::ACL, new_list(&[0]))]));
+    args.extend(words(&[0]));
+    args.extend(encode(&Component4(b"new")));
+    ops.op(Op4::Open, &Raw(&args))
+}
+
+/// CREATE of a directory `new` with both ACLs.
+fn create(ops: Ops) -> Ops {
+    let mut args = encode(&Createtype4::Directory);
+    args.extend(encode(&Component4(b"new")));
+    args.extend(fattr(&[(bit::ACL, new_list(&[0, HANDED_DOWN]))]));
+    ops.op(Op4::Create, &Raw(&args))
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -60,41 +85,60 @@ enum Request {
     GetattrAcl,
     SetattrAcl,
     SetattrAcl40,
+    Open,
+    Open40,
+    Create,
 }
 
-const ALL: [Request; 5] = [
+const ALL: [Request; 8] = [
     Request::Getacl,
     Request::Setacl,
     Request::GetattrAcl,
     Request::SetattrAcl,
     Request::SetattrAcl40,
+    Request::Open,
+    Request::Open40,
+    Request::Create,
 ];
 
 impl Request {
     fn sets(self) -> bool {
-        !matches!(self, Request::Getacl | Request::GetattrAcl)
+        !matches!(self, Request::Getacl | Request::GetattrAcl) && !self.makes()
+    }
+
+    /// Makes `new` in the directory.
+    fn makes(self) -> bool {
+        matches!(self, Request::Open | Request::Open40 | Request::Create)
     }
 }
 
 /// Somebody who sends a request, once.
 enum Sender {
-    Plain(Client),
+    /// With the client ID of NFSv4.0.
+    Plain(Client, u64),
     Session(Box<Session>),
 }
 
 impl Sender {
     fn of(server: &TestServer, request: Request) -> Sender {
         match request {
-            Request::GetattrAcl | Request::SetattrAcl => {
+            Request::GetattrAcl | Request::SetattrAcl | Request::Open | Request::Create => {
                 Sender::Session(Box::new(Session::new(server.client(), 2)))
             }
-            _ => Sender::Plain(server.client()),
+            Request::Open40 => {
+                let mut client = server.client();
+                // Nobody else is called so: its first open owner begins anew.
+                let name = String::from_utf8(Terms::new(0).owner).expect("text");
+                let clientid = client.setclientid(&name, [1; 8]);
+                Sender::Plain(client, clientid)
+            }
+            _ => Sender::Plain(server.client(), 0),
         }
     }
 
     fn client(&mut self) -> &mut Client {
         match self {
-            Sender::Plain(client) => client,
+            Sender::Plain(client, _) => client,
             Sender::Session(session) => &mut session.client,
         }
     }
@@ -102,26 +146,32 @@ impl Sender {
     fn send(&mut self, request: Request, fh: &Fh) {
         let on = Ops::new().putfh(fh);
         match (self, request) {
-            (Sender::Plain(client), Request::Getacl) => {
+            (Sender::Plain(client, _), Request::Getacl) => {
                 let args = Getacl3Args {
                     object: NfsFh3(fh),
                     mask: mask::ALL,
                 };
                 client.start(nfsacl3(AclProc3::Getacl), &args);
             }
-            (Sender::Plain(client), Request::Setacl) => {
+            (Sender::Plain(client, _), Request::Setacl) => {
                 let args = setacl_args(fh, Some(NEW), Some(NEW));
                 client.start(nfsacl3(AclProc3::Setacl), &args);
             }
-            (Sender::Plain(client), _) => {
-                let args = setattr(on).args(0, b"");
-                client.start([100_003, 4, 1], &Raw(&args));
-            }
-            (Sender::Session(session), Request::SetattrAcl) => {
-                session.start(0, &setattr(on).getattr(&[bit::ACL]));
+            (Sender::Plain(client, clientid), _) => {
+                let ops = match request {
+                    Request::Open40 => open(on, *clientid),
+                    _ => setattr(on),
+                };
+                client.start([100_003, 4, 1], &Raw(&ops.args(0, b"")));
             }
             (Sender::Session(session), _) => {
-                session.start(0, &on.getattr(&[bit::ACL]));
+                let ops = match request {
+                    Request::SetattrAcl => setattr(on),
+                    Request::Open => open(on, 0),
+                    Request::Create => create(on),
+                    _ => on,
+                };
+                session.start(0, &ops.getattr(&[bit::ACL]));
             }
         }
     }
@@ -160,13 +210,22 @@ impl Bed {
         log.matches("connection closed").count() + log.matches("connection failed").count()
     }
 
-    /// Two ACLs that are new to the server: it will read them.
+    /// Two ACLs that are new to the server: it will read them. Nothing is in the directory.
     fn reset(&self) {
+        let new = self.path.join("new");
+        let _ = fs::remove_file(&new).or_else(|_| fs::remove_dir(&new));
+        assert_eq!(self.names(), [""; 0]);
         // Setting what is there changes nothing, not even the ctime.
         for [access, default] in [[NEW, NEW], [ACCESS, DEFAULT]] {
             set_local(&self.path, acl::xattr::ACCESS, access);
             set_local(&self.path, acl::xattr::DEFAULT, default);
         }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).expect("the directory").flatten();
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("a name");
+        entries.map(name).collect()
     }
 
     fn wait(&self, what: &str, mut until: impl FnMut() -> bool) {
@@ -200,7 +259,17 @@ impl Bed {
             true => (NEW.to_owned(), NEW.to_owned()),
             false => (ACCESS.to_owned(), DEFAULT.to_owned()),
         };
-        assert_eq!(both(&self.path), expected, "{request:?} at {skip}");
+        let case = format!("{request:?} at {skip}");
+        assert_eq!(both(&self.path), expected, "{case}");
+        if request.makes() {
+            assert_eq!(self.names(), ["new"], "{case}");
+            let handed_down = match request {
+                Request::Create => NEW.to_owned(),
+                _ => String::new(),
+            };
+            let made = both(&self.path.join("new"));
+            assert_eq!(made, (NEW.to_owned(), handed_down), "{case}");
+        }
         !answered
     }
 }
@@ -214,8 +283,9 @@ fn clients_that_vanish_at_every_wait() {
             let points = points.count();
             eprintln!("{policy}: {request:?} waits at {points} points");
             assert!(points < MOST, "{request:?} never ends");
-            // What sets waits at least for two calls and for stable storage.
-            let least = if request.sets() { 3 } else { 2 };
+            // What changes something waits at least for two calls and for stable storage.
+            let reads = !request.sets() && !request.makes();
+            let least = if reads { 2 } else { 3 };
             assert!(policy == "adaptive" || points >= least, "{request:?}");
         }
     }

@@ -1,5 +1,6 @@
-//! The server as the caller: on connections it accepted and on ones it opened. No procedure of a
-//! program calls back by itself yet, so these tests run the server's workers in this process.
+//! The server as the caller: on connections it accepted and on ones it opened. These tests make its
+//! calls themselves, of any content, and so run the server's workers in this process; what the
+//! programs call (GRANTED of NLM, callbacks of NFSv4) is tested with those.
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;

@@ -110,8 +110,10 @@ fn long_records_among_others() {
     }
 }
 
-/// A client that has written three megabytes.
-fn written(server: &TestServer) -> (Client, Vec<u8>, Vec<u8>) {
+/// A server that does not wait long for the rest of a record, and a client that has written three megabytes to a file.
+fn written(policy: &str) -> (TestServer, Client, Vec<u8>, Vec<u8>) {
+    let setup = Setup::config("[timeouts]\nhalf_record = \"1s\"");
+    let server = setup.policy(policy).start();
     let (mut client, root) = server.mounted();
     let file = client.new_file(&root, b"file", 0o644);
     let data: Vec<u8> = (0..MIB).map(|i| (i % 241) as u8).collect();
@@ -119,17 +121,14 @@ fn written(server: &TestServer) -> (Client, Vec<u8>, Vec<u8>) {
         let wrote = client.write(&file, 0, &data, StableHow::Unstable);
         assert_eq!(wrote.expect("WRITE").count as usize, MIB);
     }
-    (client, file.to_vec(), data)
+    (server, client, file.to_vec(), data)
 }
 
 /// Between long records a connection holds no buffers, and it can wait for ever.
 #[test]
 fn silence_after_long_records() {
     for policy in policies() {
-        let mut server = Setup::config("[timeouts]\nhalf_record = \"1s\"")
-            .policy(&policy)
-            .start();
-        let (mut client, file, data) = written(&server);
+        let (mut server, mut client, file, data) = written(&policy);
         assert_eq!(server.stat("buffers.out"), 0);
         std::thread::sleep(Duration::from_millis(2500));
         client.null();
@@ -147,10 +146,7 @@ fn silence_after_long_records() {
 #[test]
 fn long_records_that_never_end() {
     for policy in policies() {
-        let mut server = Setup::config("[timeouts]\nhalf_record = \"1s\"")
-            .policy(&policy)
-            .start();
-        let (mut client, file, data) = written(&server);
+        let (mut server, mut client, file, data) = written(&policy);
         let path = server.export().join("file");
         let other = vec![0xee; MIB];
         let cuts = [1, 4, 5, 100, 40_000, 262_144, 500_000, MIB + 100];

@@ -13,6 +13,7 @@ pub mod image;
 pub mod loopfs;
 pub mod need;
 pub mod netns;
+mod not_run;
 pub mod odd;
 pub mod server;
 mod stall;

@@ -3,11 +3,12 @@
 //! A test that cannot run prints `NOT RUN: ...` past the test harness's capture and adds the line to
 //! `target/tmp/not-run`, which `tests/run` shows at its end. With `RINGNFS_REQUIRE_TOOLS=1` it fails instead.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::netns::target_dir;
+use crate::not_run::{append, note};
+
+pub use crate::not_run::not_run;
 
 /// One thing a test needs.
 #[derive(Clone, Copy, Debug)]
@@ -70,19 +71,6 @@ pub fn not_chosen(test: &str, why: &str) {
     let _ = note(&format!("NOT RUN: {test}: {why}\n"));
 }
 
-/// Says loudly that `test` did not run and why.
-///
-/// # Panics
-/// If `RINGNFS_REQUIRE_TOOLS` is `1`.
-pub fn not_run(test: &str, why: &str) {
-    let line = format!("NOT RUN: {test} needs {why}\n");
-    let _ = note(&line);
-    assert!(
-        std::env::var("RINGNFS_REQUIRE_TOOLS").as_deref() != Ok("1"),
-        "{line}"
-    );
-}
-
 /// Says that this thread's test failed because its guest stood still, while the server had answered everything:
 /// `tests/run` has it run once more.
 pub fn stood_still() {
@@ -91,19 +79,6 @@ pub fn stood_still() {
         "stalled",
         &format!("{}\n", thread.name().unwrap_or_default()),
     );
-}
-
-fn note(line: &str) -> std::io::Result<()> {
-    // print! and eprintln! are captured by the test harness for tests that pass; the file descriptor is not.
-    std::io::stderr().write_all(line.as_bytes())?;
-    append("not-run", line)
-}
-
-fn append(name: &str, line: &str) -> std::io::Result<()> {
-    std::fs::create_dir_all(target_dir().join("tmp"))?;
-    let file = target_dir().join("tmp").join(name);
-    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
-    file.write_all(line.as_bytes())
 }
 
 /// Where a cargo-installed tool is: `target/tools/bin` first, then PATH.

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use crate::not_run::target_dir;
+
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// IPv4 address of the host side of the bridge; the network is 10.99.0.0/24.
@@ -236,17 +238,6 @@ pub fn tail(path: &Path, max: usize) -> String {
         let _ = f.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(max)..]).into_owned()
-}
-
-/// Cargo's target directory.
-pub fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("the workspace")
-            .join("target"),
-    }
 }
 
 /// A new directory `target/tmp/rig-PID-N`, after removing those of processes that are gone.

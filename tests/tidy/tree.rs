@@ -58,6 +58,7 @@ pub const RULES: &[Rule] = &[
     ("procedure-row", procedure_row),
     ("procedure-test", procedure_test),
     ("top-level", top_level),
+    ("unreached", unreached),
     ("machine-path", machine_path),
 ];
 
@@ -260,6 +261,53 @@ fn top_level(tree: &Tree, report: Report<'_>) {
     }
     for entry in REQUIRED.iter().filter(|entry| !present.contains(**entry)) {
         report(entry, 1, "missing".to_owned());
+    }
+}
+
+/// What no module declares is never built, and no other rule is worth anything there.
+fn unreached(tree: &Tree, report: Report<'_>) {
+    for file in tree.rust_files() {
+        let Some((directory, name)) = declared(&file.path) else {
+            continue;
+        };
+        let parents = [
+            format!("{directory}.rs"),
+            format!("{directory}/mod.rs"),
+            format!("{directory}/lib.rs"),
+            format!("{directory}/main.rs"),
+        ];
+        let declares = |parent: &Source| {
+            let tokens = 0..parent.tokens.len();
+            tokens
+                .into_iter()
+                .any(|at| parent.matches(at, &["mod", name, ";"]))
+        };
+        let parents = parents.iter().filter_map(|path| tree.file(path));
+        if !parents.into_iter().any(declares) {
+            report(
+                &file.path,
+                1,
+                format!("no module of {directory} says mod {name}"),
+            );
+        }
+    }
+}
+
+/// The directory of the module that must declare the file of this path, and the file's name there; `None` for the roots
+/// of crates and for what is not below a `src`.
+fn declared(path: &str) -> Option<(&str, &str)> {
+    let (_, below) = path.split_once("/src/")?;
+    let parts: Vec<&str> = below.split('/').collect();
+    if matches!(
+        parts[..],
+        ["lib.rs" | "main.rs"] | ["bin", _] | ["bin", _, "main.rs"]
+    ) {
+        return None;
+    }
+    let (directory, name) = path.strip_suffix(".rs")?.rsplit_once('/')?;
+    match name {
+        "mod" => directory.rsplit_once('/'),
+        _ => Some((directory, name)),
     }
 }
 

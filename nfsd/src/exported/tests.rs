@@ -14,6 +14,9 @@ use tempfile::TempDir;
 use vfs::uring::RingConfig;
 use vfs::{Cred, Name, VfsConfig, exec, sys};
 
+#[path = "../../../tests/src/not_run.rs"]
+mod not_run;
+
 /// Knows no hosts.
 struct Nobody;
 
@@ -53,6 +56,13 @@ impl Drop for Place {
     }
 }
 
+/// Says loudly that this test did not run, or fails it: see `tests/src/not_run.rs`.
+fn not_run(why: &str) {
+    // Named by the test runner after the test.
+    let thread = std::thread::current();
+    not_run::not_run(thread.name().unwrap_or("exported"), why);
+}
+
 fn command(command: &mut Command) -> bool {
     let quiet = command.stderr(Stdio::null()).stdout(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
@@ -66,7 +76,7 @@ impl Place {
             fs::create_dir_all(dir.path().join(below)).expect("mkdir");
         }
         if let Err(e) = vfs::Mount::open(dir.path(), false, None) {
-            eprintln!("NOT RUN: exports cannot be opened here: {e}");
+            not_run(&format!("to open exports: {e}"));
             return None;
         }
         let vfs = Vfs::new(&VfsConfig {
@@ -95,7 +105,7 @@ impl Place {
         if done {
             self.mounted.push(point);
         } else {
-            eprintln!("NOT RUN: cannot mount");
+            not_run("to mount a tmpfs");
         }
         done
     }

@@ -110,8 +110,8 @@ pub fn run(row: Row, targets: &Targets, plan: &Plan) -> io::Result<Measure> {
 
 /// Connection number `i`, ready for its first call.
 fn connect(row: Row, targets: &Targets, addr: SocketAddr, i: usize) -> io::Result<Conn> {
-    if let Kind::V4(op) = row.kind {
-        let (stream, job) = Job4::connect(row, op, targets, addr, i)?;
+    if let Kind::V4(minor, op) = row.kind {
+        let (stream, job) = Job4::connect(row, minor, op, targets, addr, i)?;
         return Ok(Conn::over(stream, row.depth, Box::new(job)));
     }
     Conn::open(addr, row.depth, Box::new(Job::new(row, targets, i)))

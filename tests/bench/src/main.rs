@@ -15,7 +15,7 @@ use bench::rpc;
 use bench::servers::{self, Places, SERVERS, Server};
 use clap::Parser;
 
-/// Benchmark of NFSv3 and NFSv4.1 servers over raw TCP.
+/// Benchmark of NFSv3, NFSv4.1 and NFSv4.2 servers over raw TCP.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rows to run, by name or by the start of names (default: all).

@@ -22,11 +22,11 @@ pub enum Kind {
     },
     /// READDIRPLUS of a whole directory of [`LISTED`] files.
     Readdirplus,
-    /// Something of NFSv4.1.
-    V4(Op4),
+    /// Something of NFSv4 in this minor version, 1 or 2.
+    V4(u32, Op4),
 }
 
-/// What an NFSv4.1 row asks of the server. Every compound starts with SEQUENCE and PUTFH.
+/// What an NFSv4 row asks of the server. Every compound starts with SEQUENCE and PUTFH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op4 {
     /// GETATTR of a random file.
@@ -35,6 +35,8 @@ pub enum Op4 {
     Lookup,
     /// READ of a random file that is open, at a random place.
     Read,
+    /// The same with READ_PLUS, of 4.2; there are no holes.
+    ReadPlus,
     /// WRITE of a random file that is open, at a random place, with this `stable_how4`.
     Write(u32),
     /// OPEN of a file that is there, GETFH, GETATTR; then its CLOSE.
@@ -224,7 +226,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-getattr-1x1",
         "4.1 GETATTR",
-        Kind::V4(Op4::Getattr),
+        Kind::V4(1, Op4::Getattr),
         (1, 1),
         0,
         ROUND_TRIP,
@@ -232,7 +234,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-getattr",
         "4.1 GETATTR",
-        Kind::V4(Op4::Getattr),
+        Kind::V4(1, Op4::Getattr),
         (8, 16),
         0,
         &[
@@ -243,7 +245,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-lookup",
         "4.1 LOOKUP+GETFH+GETATTR",
-        Kind::V4(Op4::Lookup),
+        Kind::V4(1, Op4::Lookup),
         (8, 16),
         0,
         &[(Metric::Ops, GANESHA, 8.0)],
@@ -251,7 +253,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-read-4k",
         "4.1 READ 4 KiB cached",
-        Kind::V4(Op4::Read),
+        Kind::V4(1, Op4::Read),
         (8, 16),
         4096,
         &[
@@ -262,7 +264,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-read-1m",
         "4.1 READ 1 MiB cached",
-        Kind::V4(Op4::Read),
+        Kind::V4(1, Op4::Read),
         (1, 4),
         1 << 20,
         &[(Metric::Ops, FLOOR, 0.85)],
@@ -270,7 +272,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-write-4k",
         "4.1 WRITE 4 KiB UNSTABLE",
-        Kind::V4(Op4::Write(UNSTABLE)),
+        Kind::V4(1, Op4::Write(UNSTABLE)),
         (8, 16),
         4096,
         &[(Metric::Ops, GANESHA, 5.0)],
@@ -278,7 +280,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-write-1m",
         "4.1 WRITE 1 MiB UNSTABLE",
-        Kind::V4(Op4::Write(UNSTABLE)),
+        Kind::V4(1, Op4::Write(UNSTABLE)),
         (1, 4),
         1 << 20,
         &[(Metric::Ops, GANESHA, 1.5)],
@@ -286,7 +288,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-open",
         "4.1 OPEN, CLOSE",
-        Kind::V4(Op4::OpenClose),
+        Kind::V4(1, Op4::OpenClose),
         (8, 16),
         0,
         &[(Metric::Ops, GANESHA, 4.0)],
@@ -294,7 +296,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-create",
         "4.1 create, CLOSE, REMOVE",
-        Kind::V4(Op4::CreateRemove),
+        Kind::V4(1, Op4::CreateRemove),
         (8, 8),
         0,
         NAMES,
@@ -302,7 +304,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-lock",
         "4.1 LOCK, LOCKU",
-        Kind::V4(Op4::LockUnlock),
+        Kind::V4(1, Op4::LockUnlock),
         (8, 16),
         0,
         &[(Metric::Ops, GANESHA, 4.0)],
@@ -310,10 +312,40 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "v4-readdir",
         "4.1 READDIR 64 entries",
-        Kind::V4(Op4::Readdir),
+        Kind::V4(1, Op4::Readdir),
         (2, 4),
         0,
         NAMES,
+    ),
+    Row::new(
+        "v42-getattr",
+        "4.2 GETATTR",
+        Kind::V4(2, Op4::Getattr),
+        (8, 16),
+        0,
+        &[
+            (Metric::Ops, GANESHA, 8.0),
+            (Metric::Ops, Against::Row("getattr"), 0.75),
+        ],
+    ),
+    Row::new(
+        "v42-read-4k",
+        "4.2 READ 4 KiB cached",
+        Kind::V4(2, Op4::Read),
+        (8, 16),
+        4096,
+        &[
+            (Metric::Ops, GANESHA, 7.0),
+            (Metric::Ops, Against::Row("read-4k"), 0.75),
+        ],
+    ),
+    Row::new(
+        "v42-read-plus-4k",
+        "4.2 READ_PLUS 4 KiB cached",
+        Kind::V4(2, Op4::ReadPlus),
+        (8, 16),
+        4096,
+        &[],
     ),
 ];
 

@@ -495,7 +495,7 @@ pub fn settle(export: &Path) -> io::Result<()> {
 /// removed are gone, written data is in a file.
 pub fn verify(export: &Path, kind: Kind) -> io::Result<()> {
     match kind {
-        Kind::CreateRemove { .. } | Kind::V4(Op4::CreateRemove) => {
+        Kind::CreateRemove { .. } | Kind::V4(_, Op4::CreateRemove) => {
             let dirs = (0..OWN_DIRS).map(|i| format!("own-{i}"));
             for dir in dirs.chain(["shared".to_string()]) {
                 let left = fs::read_dir(export.join(&dir))?.count();
@@ -507,7 +507,7 @@ pub fn verify(export: &Path, kind: Kind) -> io::Result<()> {
             }
             Ok(())
         }
-        Kind::Write(_) | Kind::V4(Op4::Write(_)) => {
+        Kind::Write(_) | Kind::V4(_, Op4::Write(_)) => {
             for i in 0..FILES {
                 let data = fs::read(export.join("write").join(file_name(i)))?;
                 if data.len() as u64 != FILE_SIZE {

@@ -1,4 +1,4 @@
-//! NFSv4.1 (RFC 8881) rows: each connection is a client of its own with one session, a slot for each call in flight.
+//! NFSv4.1 (RFC 8881) and NFSv4.2 (RFC 7862) rows: each connection is a client of its own with one session, a slot for each call in flight.
 //! What one connection asks is here; how it gets its session and opens its files is in `v4/setup.rs`.
 
 use std::io;
@@ -12,7 +12,7 @@ use crate::work::{Targets, Work, file_name};
 
 mod setup;
 
-/// Operation numbers used here (RFC 8881 section 18).
+/// Operation numbers used here (RFC 8881 section 18, RFC 7862 section 15).
 pub mod op {
     #![allow(missing_docs)]
     pub const CLOSE: u32 = 4;
@@ -32,6 +32,7 @@ pub mod op {
     pub const CREATE_SESSION: u32 = 43;
     pub const SEQUENCE: u32 = 53;
     pub const RECLAIM_COMPLETE: u32 = 58;
+    pub const READ_PLUS: u32 = 68;
 }
 
 /// What `ls -l` and a GETATTR of the Linux client ask for: type, change, size, fsid, fileid; mode, numlinks, owner,
@@ -61,6 +62,7 @@ type Stateid = [u8; STATEID];
 /// What a session gives to every call.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ids {
+    minor: u32,
     client: u64,
     session: [u8; 16],
 }
@@ -74,7 +76,7 @@ struct Opened {
 
 /// A compound of `ops` operations with SEQUENCE at its start; slot and sequence id are patched in.
 fn sequence(ids: &Ids, ops: u32) -> Call {
-    compound(ops)
+    compound(ids.minor, ops)
         .u32(op::SEQUENCE)
         .fixed(&ids.session)
         .u32(0)
@@ -83,9 +85,9 @@ fn sequence(ids: &Ids, ops: u32) -> Call {
         .u32(0)
 }
 
-/// A compound of `ops` operations (RFC 8881 section 16.2): no tag, minor version 1.
-fn compound(ops: u32) -> Call {
-    Call::version(NFS, 4, 1).opaque(&[]).u32(1).u32(ops)
+/// A compound of `ops` operations (RFC 8881 section 16.2): no tag.
+fn compound(minor: u32, ops: u32) -> Call {
+    Call::version(NFS, 4, 1).opaque(&[]).u32(minor).u32(ops)
 }
 
 /// SEQUENCE, PUTFH and `more` operations to come.
@@ -114,6 +116,16 @@ fn open(ids: &Ids, dir: &[u8], owner: &str, name: &str, create: bool) -> Call {
     };
     let call = call.u32(0).opaque(name.as_bytes()).u32(op::GETFH);
     getattr(call, ATTRS)
+}
+
+/// READ or READ_PLUS of so many bytes at the start of a file.
+fn read(ids: &Ids, how: Op4, file: &Opened, count: u32) -> Call {
+    let number = match how {
+        Op4::ReadPlus => op::READ_PLUS,
+        _ => op::READ,
+    };
+    let call = on(ids, &file.handle, 1).u32(number).fixed(&file.stateid);
+    call.u64(0).u32(count)
 }
 
 fn close(ids: &Ids, file: &Opened) -> Call {
@@ -227,12 +239,13 @@ impl Job4 {
     /// `Unsupported` with the reason for a server that refuses.
     pub fn connect(
         row: Row,
+        minor: u32,
         op: Op4,
         targets: &Targets,
         addr: SocketAddr,
         conn: usize,
     ) -> io::Result<(TcpStream, Job4)> {
-        let (stream, made) = setup::Setup::run(row, op, targets, addr, conn)?;
+        let (stream, made) = setup::Setup::run(row, minor, op, targets, addr, conn)?;
         let mut job = Job4 {
             row,
             op,
@@ -264,10 +277,10 @@ impl Job4 {
                     self.calls.push(getattr(call, ATTRS));
                 }
             }
-            Op4::Read => self.calls.extend(files.iter().map(|f| {
-                let call = on(&ids, &f.handle, 1).u32(op::READ).fixed(&f.stateid);
-                call.u64(0).u32(self.row.size)
-            })),
+            Op4::Read | Op4::ReadPlus => {
+                let one = |f: &Opened| read(&ids, self.op, f, self.row.size);
+                self.calls.extend(files.iter().map(one));
+            }
             Op4::Write(stable) => self.calls.extend(files.iter().map(|f| {
                 let call = on(&ids, &f.handle, 1).u32(op::WRITE).fixed(&f.stateid);
                 call.u64(0).u32(stable).payload(self.row.size as usize)
@@ -354,6 +367,7 @@ impl Job4 {
             (Op4::Getattr, _) => op::GETATTR,
             (Op4::Lookup, _) => op::GETFH,
             (Op4::Read, _) => op::READ,
+            (Op4::ReadPlus, _) => op::READ_PLUS,
             (Op4::Write(_), _) => op::WRITE,
             (Op4::Readdir, _) => op::READDIR,
             (Op4::LockUnlock, 0) => op::LOCK,
@@ -377,6 +391,14 @@ impl Job4 {
                 let (_eof, len) = (reply.u32()?, reply.u32()?);
                 let stamped = reply.u64()? == state.file as u64 && reply.u64()? == state.offset;
                 Some(len == self.row.size && stamped)
+            }
+            (Op4::ReadPlus, _) => {
+                let (_eof, contents, kind) = (reply.u32()?, reply.u32()?, reply.u32()?);
+                // One piece, NFS4_CONTENT_DATA, from where it was asked on.
+                let whole = (contents, kind, reply.u64()?) == (1, 0, state.offset);
+                let len = reply.u32()?;
+                let stamped = reply.u64()? == state.file as u64 && reply.u64()? == state.offset;
+                Some(whole && len == self.row.size && stamped)
             }
             (Op4::Write(stable), _) => {
                 Some(reply.u32()? == self.row.size && reply.u32()? >= stable)
@@ -421,7 +443,7 @@ impl Work for Job4 {
     }
 
     fn least(&self) -> usize {
-        if self.op == Op4::Read {
+        if let Op4::Read | Op4::ReadPlus = self.op {
             self.row.size as usize
         } else {
             24
@@ -434,7 +456,7 @@ impl Work for Job4 {
             self.slots[slot].file = self.random(self.calls.len() as u64) as usize;
         }
         let chunk = u64::from(self.row.size);
-        if let Op4::Read | Op4::Write(_) = self.op {
+        if let Op4::Read | Op4::ReadPlus | Op4::Write(_) = self.op {
             self.slots[slot].offset = self.random(FILE_SIZE / chunk) * chunk;
         }
         let made;
@@ -454,7 +476,7 @@ impl Work for Job4 {
         bytes[SLOT_AT..SLOT_AT + 4].copy_from_slice(&(slot as u32).to_be_bytes());
         // Words behind the offset: count in a READ; stable_how and data length in a WRITE.
         let behind = match self.op {
-            Op4::Read => 4,
+            Op4::Read | Op4::ReadPlus => 4,
             Op4::Write(_) => 8,
             _ => return,
         };
@@ -506,6 +528,7 @@ mod tests {
         let ids = Ids {
             client: 1,
             session: [9; 16],
+            minor: 2,
         };
         let call = getattr(on(&ids, &[7; 32], 1), ATTRS);
         let word = |at: usize| u32::from_be_bytes(*call.bytes()[at..].first_chunk().unwrap());

@@ -153,7 +153,7 @@ impl Job {
                 }
             }
             // Those connections have their own work, see v4.rs.
-            Kind::V4(_) => {}
+            Kind::V4(..) => {}
             Kind::Readdirplus => {
                 let call = nfs(nfs_proc::READDIRPLUS)
                     .opaque(&targets.listed)
@@ -175,7 +175,7 @@ impl Job {
     fn contents(&mut self, slot: usize, mut reply: Reply<'_>, record: usize) -> Option<bool> {
         let Asked { file, offset, .. } = self.asked[slot];
         match self.row.kind {
-            Kind::Null | Kind::CreateRemove { .. } | Kind::V4(_) => Some(true),
+            Kind::Null | Kind::CreateRemove { .. } | Kind::V4(..) => Some(true),
             Kind::Getattr => {
                 let regular = reply.u32()? == 1;
                 reply.skip(16)?;

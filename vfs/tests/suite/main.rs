@@ -17,6 +17,8 @@ mod every_op; // every type of operation fails, and is dropped
 mod faults; // every opcode fails or comes back short
 mod locks; // files that are open, locked or delegated
 mod mounts; // file systems below, and resources that run out
+#[path = "../../../tests/src/not_run.rs"]
+mod not_run; // a loud word about a test that cannot run
 mod open; // what OPEN asks: permission, creation, removal
 mod resources; // buffers, registered files, personalities, threads
 mod scratch; // places and checks the others share

@@ -111,7 +111,7 @@ fn two_file_systems_with_one_identity_are_not_confused() {
                 .arg(image)
                 .arg(point))
         {
-            eprintln!("NOT RUN: cannot mount images");
+            scratch::not_run("to mount images of ext4");
             return;
         }
         mounted.push(Mounted(point.clone()));
@@ -371,8 +371,7 @@ fn quota_is_charged_to_the_caller() {
     let path = image.path().to_str().expect("a path");
     let line = table.lines().find(|l| l.contains(path)).expect("mounted");
     if !set_quota(line.split(' ').next().expect("device"), 1000) {
-        println!("NOT RUN: cannot set a quota");
-        eprintln!("NOT RUN: cannot set a quota");
+        scratch::not_run("to set a quota (perl, x86-64)");
         return;
     }
     for policy in POLICIES {
@@ -430,8 +429,7 @@ fn a_full_quota_says_so() {
     };
     let btrfs = |args: &[&str]| sh(Command::new("btrfs").args(args).arg(image.path()));
     if !btrfs(&["-q", "quota", "enable"]) || !btrfs(&["-q", "qgroup", "limit", "4M"]) {
-        println!("NOT RUN: cannot set a quota on btrfs");
-        eprintln!("NOT RUN: cannot set a quota on btrfs");
+        scratch::not_run("to set a quota on btrfs (btrfs-progs)");
         return;
     }
     for policy in POLICIES {

@@ -124,6 +124,16 @@ pub fn descriptors() -> Vec<String> {
     all
 }
 
+/// Says loudly that this test did not run, or not all of it, and what it needs.
+///
+/// # Panics
+/// If `RINGNFS_REQUIRE_TOOLS` is `1`.
+pub fn not_run(why: &str) {
+    // Named by the test runner after the test.
+    let thread = std::thread::current();
+    super::not_run::not_run(thread.name().unwrap_or("vfs"), why);
+}
+
 /// A file system in a file, mounted while this lives.
 pub struct Image {
     at: PathBuf,
@@ -160,8 +170,7 @@ impl Image {
                 .arg(&file)
                 .arg(&at));
         if !mounted {
-            println!("NOT RUN: cannot make and mount an image of {kind}");
-            eprintln!("NOT RUN: cannot make and mount an image of {kind}");
+            not_run(&format!("to make and mount a file system of {kind}"));
             return None;
         }
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);

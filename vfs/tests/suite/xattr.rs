@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use crate::scratch::{Image, POLICIES, alone, n, on_worker, sh, trees};
+use crate::scratch::{self, Image, POLICIES, alone, n, on_worker, sh, trees};
 use vfs::{CreateHow, Cred, Errno, Replace, SetAttr, XATTR_NAME_MAX, XATTR_VALUE_MAX};
 
 #[test]
@@ -126,8 +126,7 @@ fn quota_is_the_callers() {
     };
     let limit = ["-u", "1000", "4096", "8192", "0", "0"];
     if !sh(Command::new("setquota").args(limit).arg(image.path())) {
-        println!("NOT RUN: no quota in this kernel, or no setquota");
-        eprintln!("NOT RUN: no quota in this kernel, or no setquota");
+        scratch::not_run("setquota and a kernel with quotas");
         return;
     }
     for policy in POLICIES {

@@ -47,7 +47,7 @@ fn results_len(proc: u32) -> usize {
     }
 }
 
-/// A 4.1 reply up to the body of the operation behind SEQUENCE and PUTFH: status, tag, count, their results, its head.
+/// A 4.1 or 4.2 reply up to the body of the operation behind SEQUENCE and PUTFH: status, tag, count, their results, its head.
 const COMPOUND_HEAD: usize = 12 + 8 + 36 + 8 + 8;
 /// GETATTR with its head: bitmap and the attributes a Linux client asks for.
 const GETATTR4: usize = 8 + 12 + 4 + 152;
@@ -63,6 +63,7 @@ fn results4_len(third: u32) -> usize {
             op::CLOSE | op::LOCK | op::LOCKU | op::WRITE => 16,
             op::REMOVE => 20,
             op::READ => 8,
+            op::READ_PLUS => 24,
             op::READDIR => 8 + 64 * (4 + 8 + 12 + GETATTR4 + HANDLE) + 8,
             _ => 0,
         }
@@ -128,7 +129,7 @@ impl Peer {
         let proc = word(24);
         let third = if v4 { word(THIRD_OP_AT) } else { 0 };
         let reads = if v4 {
-            third == op::READ
+            matches!(third, op::READ | op::READ_PLUS)
         } else {
             proc == nfs_proc::READ
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
     ATTRS, Ids, LOCK_BYTES, Opened, SEQUENCE_AT, STATEID, Slot, Stateid, WRITE_LT, compound,
-    getattr, on, op, open, opened, results, sequence,
+    getattr, on, op, open, opened, read, results, sequence,
 };
 use crate::rows::{FILES, Op4, Row};
 use crate::rpc::{Call, Reply};
@@ -36,14 +36,16 @@ pub(super) fn lock_start(conn: usize, depth: usize, slot: usize) -> u64 {
     (conn * depth + slot) as u64 * 2 * LOCK_BYTES
 }
 
-fn refused(what: &str, why: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("NFSv4.1 {what}: {why}"))
+fn refused(minor: u32, what: &str, why: impl std::fmt::Display) -> io::Error {
+    let why = format!("NFSv4.{minor} {what}: {why}");
+    io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
 impl Setup {
     /// Does all of it. The stream then belongs to the measured calls.
     pub(super) fn run(
         row: Row,
+        minor: u32,
         op: Op4,
         targets: &Targets,
         addr: SocketAddr,
@@ -51,7 +53,10 @@ impl Setup {
     ) -> io::Result<(TcpStream, Setup)> {
         let mut setup = Setup {
             session: Session::connect(addr)?,
-            ids: Ids::default(),
+            ids: Ids {
+                minor,
+                ..Ids::default()
+            },
             sequence: 1,
             root: Vec::new(),
             files: Vec::new(),
@@ -65,12 +70,12 @@ impl Setup {
         }
         if targets.real {
             let Some(root) = &targets.root4 else {
-                return Err(refused("is not spoken", "by what its makers say"));
+                return Err(refused(minor, "is not spoken", "by what its makers say"));
             };
             setup.root.clone_from(root);
             setup.client(conn)?;
             setup.session(row.depth)?;
-            setup.open_files(op, row.depth, conn)?;
+            setup.open_files(row, op, conn)?;
             setup.slots[0].sequence = setup.sequence;
         } else {
             // The floor never looks at them; lengths are as usual.
@@ -100,6 +105,7 @@ impl Setup {
         wanted: u32,
         read: impl Fn(&mut Reply<'_>) -> Option<T>,
     ) -> io::Result<T> {
+        let minor = self.ids.minor;
         let with_sequence = !matches!(wanted, op::EXCHANGE_ID | op::CREATE_SESSION);
         for _ in 0..300 {
             let patched = if with_sequence {
@@ -110,7 +116,7 @@ impl Setup {
             let reply = self
                 .session
                 .call(&patched, &[])
-                .map_err(|e| refused(what, e))?;
+                .map_err(|e| refused(minor, what, e))?;
             self.sequence += u32::from(with_sequence);
             if reply
                 .clone()
@@ -120,11 +126,11 @@ impl Setup {
                 std::thread::sleep(Duration::from_millis(300));
                 continue;
             }
-            let mut reply = results(reply, wanted).map_err(|e| refused(what, e))?;
+            let mut reply = results(reply, wanted).map_err(|e| refused(minor, what, e))?;
             return read(&mut reply)
-                .ok_or_else(|| refused(what, "reply cut short or not as expected"));
+                .ok_or_else(|| refused(minor, what, "reply cut short or not as expected"));
         }
-        Err(refused(what, "still in its grace period"))
+        Err(refused(minor, what, "still in its grace period"))
     }
 
     /// EXCHANGE_ID (RFC 8881 section 18.35). The owner is the same in every row, its verifier is not: the server drops
@@ -135,7 +141,7 @@ impl Setup {
             .unwrap_or_default()
             .as_nanos() as u64;
         let owner = format!("nfsload connection {conn}");
-        let call = compound(1)
+        let call = compound(self.ids.minor, 1)
             .u32(op::EXCHANGE_ID)
             .u64(now)
             .opaque(owner.as_bytes());
@@ -152,7 +158,9 @@ impl Setup {
 
     /// CREATE_SESSION with a slot for each call in flight, and RECLAIM_COMPLETE (section 18.51).
     fn session(&mut self, depth: usize) -> io::Result<()> {
-        let mut call = compound(1).u32(op::CREATE_SESSION).u64(self.ids.client);
+        let mut call = compound(self.ids.minor, 1)
+            .u32(op::CREATE_SESSION)
+            .u64(self.ids.client);
         call = call.u32(self.sequence).u32(0);
         // Header padding, largest request, reply, cached reply, operations, slots, no RDMA.
         for word in [
@@ -189,7 +197,7 @@ impl Setup {
             );
             // Smaller messages matter only to the rows with large data, which then fail and say so.
             if slots < depth {
-                return Err(refused("CREATE_SESSION", got));
+                return Err(refused(self.ids.minor, "CREATE_SESSION", got));
             }
         }
         self.ids.session = session;
@@ -221,7 +229,7 @@ impl Setup {
         })
     }
 
-    fn open_files(&mut self, op: Op4, depth: usize, conn: usize) -> io::Result<()> {
+    fn open_files(&mut self, row: Row, op: Op4, conn: usize) -> io::Result<()> {
         let dir = match op {
             Op4::Readdir => "listed".to_string(),
             Op4::CreateRemove => format!("own-{conn}"),
@@ -246,7 +254,7 @@ impl Setup {
                 }
                 return Ok(());
             }
-            Op4::Read | Op4::Write(_) | Op4::LockUnlock => {}
+            Op4::Read | Op4::ReadPlus | Op4::Write(_) | Op4::LockUnlock => {}
         }
         for i in 0..FILES {
             let call = open(
@@ -260,10 +268,20 @@ impl Setup {
             self.files.push(file);
         }
         if op == Op4::LockUnlock {
-            for slot in 0..depth {
-                let lock = self.first_lock(conn, depth, slot)?;
+            for slot in 0..row.depth {
+                let lock = self.first_lock(conn, row.depth, slot)?;
                 self.locks.push(lock);
             }
+        }
+        if op == Op4::ReadPlus {
+            // Not every server has it, nor does every one that says so give the data.
+            let call = read(&ids, op, &self.files[0], row.size);
+            self.call("READ_PLUS", &call, op::READ_PLUS, |r| {
+                r.skip(4)?;
+                (r.u32()? == 1 && r.u32()? == 0).then_some(())?;
+                r.skip(8)?;
+                (r.u32()? == row.size).then_some(())
+            })?;
         }
         // One file is looked at twice, to see that a handle is what it was.
         let handle = self.files[0].handle.clone();
