@@ -235,8 +235,9 @@ fn delegations_come_back_and_are_turned_into_opens() {
             let shares = (if kind == FOR_WRITING { BOTH } else { READ }, 0);
             let open = a.reclaim_as(&file, shares, kind).expect("held before");
             let (deleg, at_once) = open.deleg.expect("delegated before");
-            // A session can be called back from its beginning on.
-            assert_eq!(at_once, minor == 0, "to be returned at once");
+            // A session can be called back from its beginning on; but the kernel may close the killed server's files
+            // late, and until then somebody has this one open.
+            assert!(minor > 0 || at_once, "to be returned at once");
             assert_eq!(a.read(&file, &deleg), S::Ok, "4.{minor} {kind}");
             // Not while others may have something to reclaim.
             let root = a.root.clone();
