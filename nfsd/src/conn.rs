@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use vfs::uring::fixed::OpenFd;
 use vfs::uring::net_ops::{self, Patience, RecvBuf, RecvMulti, SEGMENTS_MAX, Segment};
 use vfs::uring::op::Stream;
-use vfs::uring::{Buf, Slice, buf};
+use vfs::uring::{Buf, Slice};
 use vfs::{Errno, exec};
 
 pub use self::back::{BackConn, of_this_worker};
@@ -44,6 +44,8 @@ const SPARE_BYTES: usize = 256 << 10;
 const PROMPT_BYTES: usize = 128 << 10;
 /// Bytes of one send: progress of a slow client shows at least this often.
 const SEND_BYTES: usize = 2 << 20;
+/// A longer payload is sent in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
 /// A record with at least this much outstanding is received straight into its buffer.
 const DIRECT_BYTES: usize = 32 << 10;
 
@@ -192,7 +194,7 @@ impl Conn {
         let most = if self.outgoing {
             calls::REPLY_MAX
         } else {
-            buf::LARGEST
+            exec::with_ring(|ring| ring.pool.largest())
         };
         let max_record = limits.record_bytes.min(most as u64) as u32;
         let mut reader = Reader {
@@ -425,9 +427,15 @@ impl Out {
         let mut batch = Vec::with_capacity(self.queue.len().min(SEGMENTS_MAX));
         let mut bytes = 0;
         while bytes < SEND_BYTES && batch.len() < SEGMENTS_MAX {
-            let Some(segment) = self.queue.pop_front() else {
+            let Some(mut segment) = self.queue.pop_front() else {
                 break;
             };
+            if let Segment::Payload(payload) = &mut segment
+                && payload.len() > PIECE_BYTES
+            {
+                let rest = payload.split_off(PIECE_BYTES);
+                self.queue.push_front(Segment::Payload(rest));
+            }
             bytes += segment.len();
             batch.push(segment);
         }

@@ -11,6 +11,7 @@ use vfs::locks::ClientId;
 use vfs::uring::{Buf, Slice};
 use vfs::{Cred, File, KernelHandle, Mount, exec};
 
+use crate::config::{TRANSFER_HEAD, TRANSFER_MOST};
 use crate::conn::BackConn;
 use crate::export::client::Peer;
 use crate::export::options::{Options, Sec};
@@ -23,8 +24,9 @@ use crate::rpc::auth::{Identity, Unix};
 use crate::server::Shared;
 use crate::xdr::{Enc, Encode, XdrError, pad_len};
 
-/// Longest encoded reply beside a READ payload: a READDIRPLUS page of [`Shared::io_max`] and headers.
-const REPLY_MAX: usize = (1 << 20) + 4096;
+/// Longest encoded reply beside a READ payload: data of another READ in the same COMPOUND, or a page of a
+/// directory, and headers.
+pub const REPLY_MAX: usize = (TRANSFER_MOST + TRANSFER_HEAD) as usize;
 
 /// A reply being built: encoded bytes, and for READ the payload that follows them uncopied.
 #[derive(Default)]
