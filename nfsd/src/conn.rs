@@ -92,8 +92,6 @@ pub struct Conn {
     socket: Arc<OpenFd>,
     out: RefCell<Out>,
     in_flight: Cell<usize>,
-    /// Bytes that requests being worked on hold or will: their records, and replies they asked for.
-    held: Cell<usize>,
     writing: Cell<bool>,
     closed: Cell<bool>,
     /// When the client last took bytes, while there are any for it.
@@ -171,7 +169,6 @@ impl Conn {
             socket: Arc::new(OpenFd::new_socket(socket)),
             out: RefCell::default(),
             in_flight: Cell::new(0),
-            held: Cell::new(0),
             writing: Cell::new(false),
             closed: Cell::new(false),
             progress: Cell::new(exec::now()),
@@ -292,7 +289,7 @@ impl Conn {
 
     fn busy(&self, limits: &Limits) -> bool {
         self.in_flight.get() >= limits.records_in_flight as usize
-            || self.out.borrow().bytes + self.held.get() >= limits.reply_bytes as usize
+            || self.out.borrow().bytes + self.client.held.get() >= limits.reply_bytes as usize
     }
 
     /// Queues a reply with its record mark; it goes out with the others of this turn.
@@ -377,7 +374,7 @@ impl Conn {
     fn dispatch(self: &Rc<Self>, record: Record) {
         let asked = request::reply_bytes(record.buf.get(record.start..).unwrap_or_default());
         let held = record.buf.len() + asked.min(self.server.io_max) as usize;
-        self.held.set(self.held.get() + held);
+        self.client.held.set(self.client.held.get() + held);
         self.in_flight.set(self.in_flight.get() + 1);
         let running = Running(self.clone(), held);
         exec::spawn(async move {
@@ -395,7 +392,8 @@ struct Running(Rc<Conn>, usize);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
-        self.0.held.set(self.0.held.get() - self.1);
+        let held = &self.0.client.held;
+        held.set(held.get().saturating_sub(self.1));
         self.0.wake_reader();
     }
 }

@@ -4,7 +4,8 @@ use nfsd::nfs4::Op4;
 use nfsd::nfs4::status::Nfsstat4 as S;
 use nfsd::nfs4::types::*;
 use tests::client::encode;
-use tests::client::nfs4::{Ops, Raw, Results};
+use tests::client::framed;
+use tests::client::nfs4::{COMPOUND, Ops, Raw, Results};
 use tests::client::session::{Session, Terms};
 use tests::daemon::{Setup, TestServer, policies};
 
@@ -152,4 +153,39 @@ fn a_long_read_plus() {
     assert_eq!(done.more::<u32>(), 1, "one piece");
     assert_eq!((done.more::<u32>(), done.more::<u64>()), (0, 0), "data");
     assert!(done.more::<Data4<'_>>().0 == written);
+}
+
+/// A client that asks for gigabytes and takes none of it: a bounded part is read, however long the READs, until its time is up.
+#[test]
+fn a_client_that_takes_nothing() {
+    for policy in policies() {
+        let config = "[timeouts]\nsend_stalled = \"2s\"\n[limits]\nreply_bytes = \"16MiB\"\ntransfer_bytes = \"4MiB\"";
+        let server = Setup::config(config).policy(&policy).start();
+        let (mut client, root) = super::at_export(&server);
+        std::fs::write(server.export().join("file"), pattern(4 * MIB)).expect("the file");
+        let ops = Ops::new().putfh(&root).lookup(b"file").getfh();
+        let mut done = client.compound(0, &ops);
+        done.ok(Op4::Putfh);
+        done.ok(Op4::Lookup);
+        let file = done.fh();
+        let ops = Ops::new()
+            .putfh(&file)
+            .then(&read(&Stateid4::ANONYMOUS, 0, 4 * MIB));
+        let args = ops.args(0, b"");
+        let mut stream = Vec::new();
+        for _ in 0..250 {
+            stream.extend(framed(&client.build(COMPOUND, &Raw(&args)).1));
+        }
+        client.send_raw(&stream).expect("sending");
+        let mut most = 0;
+        while server.stat("connections") > 0 {
+            most = most.max(server.stat("buffers.out"));
+        }
+        // Four replies, a record for each, and some more requests that ran at once.
+        assert!(most <= 4 * 2 + 8, "{policy}: {most} buffers");
+        println!("{policy}: at most {most} buffers");
+        drop(client);
+        server.wait_idle();
+        assert_eq!(server.stat("buffers.out"), 0);
+    }
 }
