@@ -21,6 +21,8 @@ mod making;
 mod names;
 #[path = "nfs3/space.rs"]
 mod space;
+#[path = "nfs3/transfers.rs"]
+mod transfers;
 #[path = "nfs3/wcc.rs"]
 mod wcc;
 

@@ -52,6 +52,8 @@ mod scale;
 mod sessions;
 #[path = "nfs4/state.rs"]
 mod state;
+#[path = "nfs4/transfers.rs"]
+mod transfers;
 #[path = "nfs4/v42_copy.rs"]
 mod v42_copy;
 #[path = "nfs4/v42_space.rs"]

@@ -1,9 +1,11 @@
 //! Configuration of the daemon: a TOML file, the command line, and defaults from the size of memory.
 
 mod settings;
+mod transfers;
 mod value;
 
 pub use settings::{SETTINGS, Setting};
+pub use transfers::{TRANSFER_HEAD, TRANSFER_MOST};
 
 use crate::export::client::Client;
 use crate::export::names::Resolver;
@@ -113,6 +115,8 @@ pub struct Limits {
     pub records_in_flight: u32,
     /// Bytes of replies waiting to be sent, per connection.
     pub reply_bytes: u64,
+    /// Most bytes of one READ or WRITE, up to [`TRANSFER_MOST`].
+    pub transfer_bytes: u64,
     /// Bytes of the longest request.
     pub record_bytes: u64,
     /// Bytes of all buffers.
@@ -127,18 +131,22 @@ pub struct Limits {
 
 impl Limits {
     /// The limits for a machine with this many bytes of memory: an eighth of it for buffers, 256 KiB of it for each
-    /// connection, 64 KiB for each open file, 16 KiB for each delegation.
+    /// connection, 64 KiB for each open file, 16 KiB for each delegation; READs and WRITEs as long as
+    /// the buffers have room for.
     pub fn for_memory(memory: u64) -> Limits {
         let count =
             |n: u64, least: u32, most: u32| u32::try_from(n).unwrap_or(most).clamp(least, most);
         let connections = count(memory / (256 << 10), 256, 65_536);
+        let buffers_bytes = ((memory / 8) >> 20 << 20).clamp(32 << 20, 16 << 30);
+        let transfer_bytes = transfers::for_buffers(buffers_bytes);
         Limits {
             connections,
             connections_per_client: connections - connections / 4,
             records_in_flight: 256,
             reply_bytes: 16 << 20,
-            record_bytes: 1088 << 10,
-            buffers_bytes: ((memory / 8) >> 20 << 20).clamp(32 << 20, 16 << 30),
+            transfer_bytes,
+            record_bytes: transfer_bytes + TRANSFER_HEAD,
+            buffers_bytes,
             open_files: count(memory / (64 << 10), 1024, 1_000_000),
             delegations: count(memory / (16 << 10), 4096, 256 << 10),
             available_memory: 5,
@@ -445,6 +453,9 @@ impl Reader<'_> {
                     );
                 }
             }
+        }
+        if let Some((line, message, value, fix)) = transfers::fit(limits, line_of) {
+            self.found.error(place(line), message, &value, fix);
         }
         if limits.buffers_bytes / 4 < limits.record_bytes {
             let line = line_of("limits.record_bytes")

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use vfs::uring::fixed::OpenFd;
 use vfs::uring::net_ops::{self, Patience, RecvBuf, RecvMulti, SEGMENTS_MAX, Segment};
 use vfs::uring::op::Stream;
-use vfs::uring::{Buf, Slice, buf};
+use vfs::uring::{Buf, Slice};
 use vfs::{Errno, exec};
 
 pub use self::back::{BackConn, of_this_worker};
@@ -44,6 +44,8 @@ const SPARE_BYTES: usize = 256 << 10;
 const PROMPT_BYTES: usize = 128 << 10;
 /// Bytes of one send: progress of a slow client shows at least this often.
 const SEND_BYTES: usize = 2 << 20;
+/// A longer payload is sent in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
 /// A record with at least this much outstanding is received straight into its buffer.
 const DIRECT_BYTES: usize = 32 << 10;
 
@@ -90,8 +92,6 @@ pub struct Conn {
     socket: Arc<OpenFd>,
     out: RefCell<Out>,
     in_flight: Cell<usize>,
-    /// Bytes that requests being worked on hold or will: their records, and replies they asked for.
-    held: Cell<usize>,
     writing: Cell<bool>,
     closed: Cell<bool>,
     /// When the client last took bytes, while there are any for it.
@@ -169,7 +169,6 @@ impl Conn {
             socket: Arc::new(OpenFd::new_socket(socket)),
             out: RefCell::default(),
             in_flight: Cell::new(0),
-            held: Cell::new(0),
             writing: Cell::new(false),
             closed: Cell::new(false),
             progress: Cell::new(exec::now()),
@@ -192,7 +191,7 @@ impl Conn {
         let most = if self.outgoing {
             calls::REPLY_MAX
         } else {
-            buf::LARGEST
+            exec::with_ring(|ring| ring.pool.largest())
         };
         let max_record = limits.record_bytes.min(most as u64) as u32;
         let mut reader = Reader {
@@ -290,7 +289,7 @@ impl Conn {
 
     fn busy(&self, limits: &Limits) -> bool {
         self.in_flight.get() >= limits.records_in_flight as usize
-            || self.out.borrow().bytes + self.held.get() >= limits.reply_bytes as usize
+            || self.out.borrow().bytes + self.client.held.get() >= limits.reply_bytes as usize
     }
 
     /// Queues a reply with its record mark; it goes out with the others of this turn.
@@ -375,7 +374,7 @@ impl Conn {
     fn dispatch(self: &Rc<Self>, record: Record) {
         let asked = request::reply_bytes(record.buf.get(record.start..).unwrap_or_default());
         let held = record.buf.len() + asked.min(self.server.io_max) as usize;
-        self.held.set(self.held.get() + held);
+        self.client.held.set(self.client.held.get() + held);
         self.in_flight.set(self.in_flight.get() + 1);
         let running = Running(self.clone(), held);
         exec::spawn(async move {
@@ -393,7 +392,8 @@ struct Running(Rc<Conn>, usize);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
-        self.0.held.set(self.0.held.get() - self.1);
+        let held = &self.0.client.held;
+        held.set(held.get().saturating_sub(self.1));
         self.0.wake_reader();
     }
 }
@@ -425,9 +425,15 @@ impl Out {
         let mut batch = Vec::with_capacity(self.queue.len().min(SEGMENTS_MAX));
         let mut bytes = 0;
         while bytes < SEND_BYTES && batch.len() < SEGMENTS_MAX {
-            let Some(segment) = self.queue.pop_front() else {
+            let Some(mut segment) = self.queue.pop_front() else {
                 break;
             };
+            if let Segment::Payload(payload) = &mut segment
+                && payload.len() > PIECE_BYTES
+            {
+                let rest = payload.split_off(PIECE_BYTES);
+                self.queue.push_front(Segment::Payload(rest));
+            }
             bytes += segment.len();
             batch.push(segment);
         }

@@ -11,6 +11,7 @@ use vfs::locks::ClientId;
 use vfs::uring::{Buf, Slice};
 use vfs::{Cred, File, KernelHandle, Mount, exec};
 
+use crate::config::{TRANSFER_HEAD, TRANSFER_MOST};
 use crate::conn::BackConn;
 use crate::export::client::Peer;
 use crate::export::options::{Options, Sec};
@@ -23,8 +24,9 @@ use crate::rpc::auth::{Identity, Unix};
 use crate::server::Shared;
 use crate::xdr::{Enc, Encode, XdrError, pad_len};
 
-/// Longest encoded reply beside a READ payload: a READDIRPLUS page of [`Shared::io_max`] and headers.
-const REPLY_MAX: usize = (1 << 20) + 4096;
+/// Longest encoded reply beside a READ payload: data of another READ in the same COMPOUND, or a page of a
+/// directory, and headers.
+pub const REPLY_MAX: usize = (TRANSFER_MOST + TRANSFER_HEAD) as usize;
 
 /// A reply being built: encoded bytes, and for READ the payload that follows them uncopied.
 #[derive(Default)]
@@ -100,6 +102,8 @@ pub struct Client {
     /// The NFSv4.0 client that last named itself, or state of its, over this connection: its other
     /// requests do not say whose they are.
     pub speaker: Cell<Option<ClientId>>,
+    /// Bytes that requests being worked on hold or will: their records, and replies they asked for.
+    pub held: Cell<usize>,
     grant: RefCell<Option<Grant>>,
     mapped: RefCell<Option<Mapped>>,
     /// The exports it may use, of one generation of them.
@@ -122,6 +126,7 @@ impl Client {
             here,
             back,
             speaker: Cell::default(),
+            held: Cell::default(),
             grant: RefCell::default(),
             mapped: RefCell::default(),
             usable: RefCell::default(),
@@ -139,6 +144,15 @@ pub struct Cx {
     pub identity: Identity,
     /// The whole record: arguments borrow from it.
     pub record: Rc<Buf>,
+    /// Bytes of [`Client::held`] that are due to what its operations asked for; see [`Cx::hold`].
+    pub asked: Cell<usize>,
+}
+
+impl Drop for Cx {
+    fn drop(&mut self) {
+        let held = &self.client.held;
+        held.set(held.get().saturating_sub(self.asked.get()));
+    }
 }
 
 /// A wire handle, opened for a caller.
@@ -155,6 +169,13 @@ pub struct Opened {
 }
 
 impl Cx {
+    /// Counts `bytes` of reply that an operation is about to fetch against what the connection may hold, until the
+    /// request ends.
+    pub fn hold(&self, bytes: usize) {
+        self.asked.set(self.asked.get() + bytes);
+        self.client.held.set(self.client.held.get() + bytes);
+    }
+
     /// The connection the request came on, to call its client and to name it in sessions.
     pub fn back(&self) -> BackConn {
         self.client.back.clone()

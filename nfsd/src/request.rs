@@ -1,5 +1,6 @@
 //! One request: RPC header, credential, duplicate request cache, procedure, reply.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ pub async fn run(conn: &Rc<Conn>, record: Buf, start: usize) -> Option<Reply> {
         client: conn.client.clone(),
         identity,
         record: record.clone(),
+        asked: Cell::default(),
     };
     let guard = match remembered(&cx, &call, record.get(start..).unwrap_or_default()) {
         Remembered::New(guard) => guard,

@@ -13,6 +13,7 @@ use vfs::uring::{Counters, RingConfig, blocking};
 use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
 use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_commands};
+use crate::config::{TRANSFER_HEAD, TRANSFER_MOST};
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};
@@ -33,8 +34,8 @@ use crate::rpc::drc::Drc;
 use crate::rpc::rpcbind;
 use crate::{lock_list, metrics, worker};
 
-/// Most bytes of one READ or WRITE.
-const IO_MAX: u32 = 1 << 20;
+/// Most bytes of a page of a directory, however long a READ may be: it is put together in memory of its own.
+const PAGE_MAX: u32 = 1 << 20;
 
 /// Shared by all workers.
 pub struct Shared {
@@ -66,7 +67,7 @@ pub struct Shared {
     pub grace: Grace,
     /// What must be known after a restart.
     pub recovery: RecoveryStore,
-    /// Most bytes of one READ or WRITE.
+    /// Most bytes of one READ or WRITE: `limits.transfer_bytes`.
     pub io_max: u32,
     /// Port this server listens on first, for portmapper answers.
     pub port: u16,
@@ -142,7 +143,7 @@ impl Shared {
             state: state(&config, &parts.key, parts.recovery.epoch()),
             recovery: parts.recovery,
             key: parts.key,
-            io_max: IO_MAX,
+            io_max: io_max(&config.limits),
             port: parts.port,
             started: exec::now(),
             asking_host: AtomicBool::new(false),
@@ -153,6 +154,11 @@ impl Shared {
             counters: Mutex::default(),
             config,
         }
+    }
+
+    /// Most bytes of a page of a directory.
+    pub fn page_max(&self) -> u32 {
+        self.io_max.min(PAGE_MAX)
     }
 
     /// The mount a handle of an export leads to: the export's own, or with `crossmnt` one below it.
@@ -265,6 +271,7 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
         n => n as usize,
     };
     share_descriptors(&mut config.limits, descriptors);
+    share_buffers(&mut config.limits, threads);
     step(
         "making the state directory",
         std::fs::create_dir_all(&config.state_dir),
@@ -292,9 +299,14 @@ pub fn run(settings: ServeSettings) -> Result<(), ServeError> {
     serve(&shared, listening, exports, threads)
 }
 
+/// Most bytes of one READ or WRITE.
+fn io_max(limits: &Limits) -> u32 {
+    limits.transfer_bytes.min(TRANSFER_MOST) as u32
+}
+
 /// Empty state of NFSv4 clients.
 fn state(config: &Config, key: &HandleKey, epoch: u32) -> State {
-    let message = u64::from(IO_MAX) + 4096;
+    let message = u64::from(io_max(&config.limits)) + TRANSFER_HEAD;
     let limits = state4::Config {
         message_bytes: message.min(config.limits.record_bytes) as u32,
         server_owner: key.server_owner().into_bytes().into(),
@@ -314,11 +326,13 @@ fn serve(
     let control = start_control(shared, exports.clone())?;
     let addresses: Vec<_> = listening.iter().map(|l| l.addr).collect();
     let pool = blocking::Threads::new((4 * threads).max(16), 16 << 10);
+    let transfer = config.limits.transfer_bytes + TRANSFER_HEAD;
     let (ready, started) = mpsc::channel();
     let workers: Vec<_> = (0..threads)
         .map(|index| {
             let ring = RingConfig {
                 pool_bytes: (config.limits.buffers_bytes as usize / threads).max(16 << 20),
+                buffer_bytes: config.limits.record_bytes.max(transfer) as usize,
                 policy: config.io_policy.into(),
                 threads: pool.clone(),
                 ..RingConfig::default()
@@ -533,6 +547,17 @@ fn share_descriptors(limits: &mut Limits, descriptors: u64) {
     }
     (limits.connections, limits.open_files) = (connections, files);
     limits.connections_per_client = limits.connections_per_client.min(connections);
+}
+
+/// Fits the longest READ and WRITE into what each worker has for buffers.
+fn share_buffers(limits: &mut Limits, threads: usize) {
+    if limits.shorten_transfers(threads) {
+        tracing::warn!(
+            threads,
+            transfer_bytes = limits.transfer_bytes,
+            "shorter READs and WRITEs than limits.transfer_bytes: so many threads need more limits.buffers_bytes"
+        );
+    }
 }
 
 fn random_u64() -> u64 {

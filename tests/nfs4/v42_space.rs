@@ -195,7 +195,8 @@ fn read_plus(s: &mut Session, fh: &[u8], args: &ReadArgs) -> Result<Segments, Nf
 
 #[test]
 fn read_plus_gives_data_and_holes() {
-    let server = TestServer::start();
+    // The session has room for as much, and for GETATTR.
+    let server = Setup::config("[limits]\ntransfer_bytes = \"1MiB\"").start();
     let _file = sparse(&server);
     let (mut s, root) = session(&server);
     let fh = s.walk(server.export().join("sparse").to_str().expect("text"));

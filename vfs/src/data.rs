@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::exec;
 use crate::file::File;
 use crate::stable::Stable;
+use crate::uring::buf::HEAD_BYTES;
 use crate::uring::file_ops;
 use crate::uring::fixed::OpenFd;
 use crate::uring::{Buf, Slice};
@@ -17,9 +18,6 @@ use crate::vfs::{Changed, Vfs, Wcc};
 
 /// Highest offset Linux knows (`s_maxbytes` at most).
 pub(crate) const OFFSET_MAX: u64 = i64::MAX as u64;
-
-/// Most bytes of one read; a longer one comes back short.
-const READ_MAX: usize = 1 << 20;
 
 /// Data read.
 pub struct ReadData {
@@ -63,7 +61,8 @@ async fn fill(fd: &Arc<OpenFd>, mut buf: Buf, offset: u64, count: usize) -> (Res
 }
 
 impl Vfs {
-    /// Reads up to `count` bytes (RFC 1813 3.3.6). Attributes are taken after the data, so that the
+    /// Reads up to `count` bytes (RFC 1813 3.3.6); no more than the worker's largest buffers are for
+    /// ([`crate::uring::RingConfig::buffer_bytes`]). Attributes are taken after the data, so that the
     /// end-of-file flag and the size agree; the permission decision on them comes before the reply.
     pub async fn read(&self, cred: &Cred, file: &Arc<File>, offset: u64, count: u32) -> ReadDone {
         self.read_as(Some(cred), file, offset, count).await
@@ -113,8 +112,8 @@ impl Vfs {
     async fn read_data(&self, file: &Arc<File>, offset: u64, count: u32) -> Result<Buf> {
         let fd = file.data_fd(false).await?;
         let count = u64::from(count).min(OFFSET_MAX.saturating_sub(offset)) as usize;
-        let count = count.min(READ_MAX);
         let pool = exec::with_ring(|ring| ring.pool.clone());
+        let count = count.min(pool.largest().saturating_sub(HEAD_BYTES).max(1));
         let buf = match pool.try_get(count) {
             Some(buf) => buf,
             None => pool.get(count).await?,

@@ -1,5 +1,6 @@
 //! Every setting of the daemon in one table, from which reading, checking, command line and reference come.
 
+use super::transfers::{BLOCK, TRANSFER_HEAD, TRANSFER_MOST};
 use super::value::{parse_size, parse_time, show_size, show_time};
 use super::{Config, Idmapping, InlineExports, IoPolicy, LogFormat};
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ pub(super) enum Field {
     Bool(fn(&mut Config) -> &mut bool),
     Count(u32, u32, fn(&mut Config) -> &mut u32),
     Size(u64, u64, fn(&mut Config) -> &mut u64),
+    /// A size in whole blocks of 4 KiB.
+    Blocks(u64, u64, fn(&mut Config) -> &mut u64),
     Time(u64, u64, fn(&mut Config) -> &mut Duration),
     /// Whole seconds, from 1 s to 1 h.
     Seconds(fn(&mut Config) -> &mut Duration),
@@ -51,7 +54,7 @@ const fn setting(key: &'static str, field: Field, meaning: &'static str) -> Sett
     }
 }
 
-use Field::{Bool, Count, Dir, Seconds, Size, Time};
+use Field::{Blocks, Bool, Count, Dir, Seconds, Size, Time};
 
 /// Every setting, in the order of the reference.
 #[rustfmt::skip] // a table
@@ -82,7 +85,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.connections_per_client", Count(1, 1_000_000, |c| &mut c.limits.connections_per_client), "Open connections of one address."),
     setting("limits.records_in_flight", Count(1, 65_536, |c| &mut c.limits.records_in_flight), "Requests of one connection worked on at once; then its socket is not read."),
     setting("limits.reply_bytes", Size(MIB, GIB, |c| &mut c.limits.reply_bytes), "Replies of one connection waiting to be sent; then its socket is not read."),
-    setting("limits.record_bytes", Size(64 * KIB, 16 * MIB, |c| &mut c.limits.record_bytes), "Longest request; a connection that sends a longer one is closed."),
+    setting("limits.transfer_bytes", Blocks(64 * KIB, TRANSFER_MOST, |c| &mut c.limits.transfer_bytes),
+        "Longest READ or WRITE. Follows buffers_bytes: 1MiB, with 896MiB of buffers 2MiB, with 1792MiB 4MiB."),
+    setting("limits.record_bytes", Size(64 * KIB, TRANSFER_MOST + TRANSFER_HEAD, |c| &mut c.limits.record_bytes),
+        "Longest request; a connection that sends a longer one is closed. Follows transfer_bytes: 4KiB more."),
     setting("limits.buffers_bytes", Size(16 * MIB, TIB, |c| &mut c.limits.buffers_bytes), "Memory for requests, replies and file data in flight."),
     setting("limits.open_files", Count(64, 100_000_000, |c| &mut c.limits.open_files), "Files kept open between requests."),
     setting("limits.delegations", Count(1, 100_000_000, |c| &mut c.limits.delegations),
@@ -167,23 +173,9 @@ impl Setting {
                     );
                 }
             },
-            Size(least, most, at) => {
-                let size = input
-                    .integer()
-                    .or_else(|| input.text("").ok().and_then(parse_size));
-                match size.filter(|size| (least..=most).contains(size)) {
-                    Some(size) => *at(config) = size,
-                    None => {
-                        let range = format!("from {} to {}", show_size(least), show_size(most));
-                        return problem(
-                            "not a usable size",
-                            format!(
-                                "write a size {range}, such as \"{}\"",
-                                show_size(*at(config))
-                            ),
-                        );
-                    }
-                }
+            Size(least, most, at) => *at(config) = read_size(input, least..=most, 1, *at(config))?,
+            Blocks(least, most, at) => {
+                *at(config) = read_size(input, least..=most, BLOCK, *at(config))?
             }
             Time(least, most, at) => {
                 let range = Duration::from_millis(least)..=Duration::from_millis(most);
@@ -248,7 +240,7 @@ impl Setting {
         Some(match self.field {
             Bool(at) => at(&mut config).to_string(),
             Count(_, _, at) => at(&mut config).to_string(),
-            Size(_, _, at) => quoted(&show_size(*at(&mut config))),
+            Size(_, _, at) | Blocks(_, _, at) => quoted(&show_size(*at(&mut config))),
             Time(_, _, at) | Seconds(at) => quoted(&show_time(*at(&mut config))),
             Dir(at) => quoted(&at(&mut config).to_string_lossy()),
             Field::RecoveryDb => quoted(&config.recovery_db?.to_string_lossy()),
@@ -269,6 +261,33 @@ impl Setting {
             Field::ExportsFile => quoted(&config.exports_file?.to_string_lossy()),
         })
     }
+}
+
+fn read_size(
+    input: &Input<'_>,
+    range: RangeInclusive<u64>,
+    block: u64,
+    now: u64,
+) -> Result<u64, Problem> {
+    let size = input
+        .integer()
+        .or_else(|| input.text("").ok().and_then(parse_size));
+    let fits = |size: &u64| range.contains(size) && size.is_multiple_of(block);
+    size.filter(fits).map_or_else(
+        || {
+            let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+            let blocks = match block {
+                1 => String::new(),
+                block => format!(" in whole blocks of {}", show_size(block)),
+            };
+            let now = show_size(now);
+            problem(
+                "not a usable size",
+                format!("write a size from {least} to {most}{blocks}, such as \"{now}\""),
+            )
+        },
+        Ok,
+    )
 }
 
 fn read_time(

@@ -66,6 +66,7 @@ connections = 100
 connections_per_client = 10
 records_in_flight = 7
 reply_bytes = "2MiB"
+transfer_bytes = "64KiB"
 record_bytes = 0x20000
 buffers_bytes = "1GiB"
 open_files = 5000
@@ -112,6 +113,7 @@ drain = "0s"
         connections_per_client: 10,
         records_in_flight: 7,
         reply_bytes: 2 << 20,
+        transfer_bytes: 64 << 10,
         record_bytes: 128 << 10,
         buffers_bytes: 1 << 30,
         open_files: 5000,
@@ -216,7 +218,7 @@ fn faults_say_where_what_and_the_fix() {
         ),
         (
             "[limits]\nrecord_bytes = \"1MB\"",
-            "2: error: limits.record_bytes: not a usable size: \"\\\"1MB\\\"\"; fix: write a size from 64KiB to 16MiB, such as \"1088KiB\"",
+            "2: error: limits.record_bytes: not a usable size: \"\\\"1MB\\\"\"; fix: write a size from 64KiB to 4100KiB, such as \"1028KiB\"",
         ),
         (
             "[timeouts]\ndrain = 30",
@@ -235,8 +237,8 @@ fn faults_say_where_what_and_the_fix() {
             "3: error: limits.connections_per_client is above limits.connections: \"6\"; fix: write at most 5, or raise limits.connections",
         ),
         (
-            "[limits]\nrecord_bytes = \"16MiB\"\nbuffers_bytes = \"32MiB\"",
-            "2: error: the buffers do not hold four of the longest requests: \"16MiB of 32MiB\"; fix: make limits.buffers_bytes at least four times limits.record_bytes",
+            "[limits]\nrecord_bytes = \"4100KiB\"\nbuffers_bytes = \"16MiB\"",
+            "2: error: the buffers do not hold four of the longest requests: \"4100KiB of 16MiB\"; fix: make limits.buffers_bytes at least four times limits.record_bytes",
         ),
     ];
     for (text, expected) in cases {
@@ -319,6 +321,127 @@ fn the_client_limit_follows_when_only_the_total_is_given() {
             .connections_per_client,
         5
     );
+}
+
+#[test]
+fn transfers_are_as_long_as_memory_has_it() {
+    const MIB: u64 = 1 << 20;
+    for (memory, transfer) in [
+        (0, 1),
+        (512, 1),
+        (4 << 10, 1),
+        ((7 << 10) - 1, 1),
+        (7 << 10, 2),
+        (8 << 10, 2),
+        ((14 << 10) - 1, 2),
+        (14 << 10, 4),
+        (16 << 10, 4),
+        (1 << 30, 4),
+    ] {
+        let limits = Limits::for_memory(memory * MIB);
+        assert_eq!(limits.transfer_bytes, transfer * MIB, "{memory} MiB");
+        assert_eq!(limits.record_bytes, limits.transfer_bytes + 4096);
+        assert!(limits.buffers_bytes / limits.transfer_bytes >= 32);
+        assert!(transfer == 1 || limits.buffers_bytes / limits.transfer_bytes >= 448);
+    }
+}
+
+/// Never below 1 MiB, however many threads there are, and never longer than set.
+#[test]
+fn many_threads_have_shorter_transfers() {
+    const MIB: u64 = 1 << 20;
+    for (buffers, set, threads, transfer) in [
+        (2048, 4, 1, 4),
+        (2048, 4, 32, 4),
+        (2048, 4, 33, 2),
+        (2048, 4, 64, 2),
+        (2048, 4, 65, 1),
+        (2048, 4, 1000, 1),
+        (2048, 1, 1000, 1),
+        (64, 3, 1, 3),
+        (64, 3, 2, 2),
+        (64, 4, 0, 4),
+        (16, 1, 16, 1),
+    ] {
+        let text =
+            format!("[limits]\nbuffers_bytes = \"{buffers}MiB\"\ntransfer_bytes = \"{set}MiB\"");
+        let mut limits = clean(&text).limits;
+        assert_eq!(limits.shorten_transfers(threads), transfer < set, "{text}");
+        assert_eq!(limits.transfer_bytes, transfer * MIB, "{threads}: {text}");
+        assert_eq!(limits.record_bytes, transfer * MIB + 4096);
+    }
+    let mut short = clean("[limits]\ntransfer_bytes = \"64KiB\"").limits;
+    assert!(!short.shorten_transfers(1000) && short.transfer_bytes == 64 << 10);
+}
+
+#[test]
+fn transfers_records_and_buffers_follow_each_other() {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    for (text, transfer, record) in [
+        ("", MIB, MIB + 4 * KIB),
+        ("transfer_bytes = \"4MiB\"", 4 * MIB, 4 * MIB + 4 * KIB),
+        ("transfer_bytes = \"64KiB\"", 64 * KIB, 68 * KIB),
+        ("buffers_bytes = \"896MiB\"", 2 * MIB, 2 * MIB + 4 * KIB),
+        ("buffers_bytes = \"2GiB\"", 4 * MIB, 4 * MIB + 4 * KIB),
+        ("buffers_bytes = \"16MiB\"", MIB, MIB + 4 * KIB),
+        (
+            "transfer_bytes = \"1MiB\"\nbuffers_bytes = \"2GiB\"",
+            MIB,
+            MIB + 4 * KIB,
+        ),
+        // Shorter requests have room for shorter WRITEs, longer ones for no longer ones.
+        ("record_bytes = \"64KiB\"", 60 * KIB, 64 * KIB),
+        ("record_bytes = 524289", 508 * KIB, 524_289),
+        ("record_bytes = \"4100KiB\"", MIB, 4100 * KIB),
+        (
+            "transfer_bytes = \"2MiB\"\nrecord_bytes = \"2052KiB\"",
+            2 * MIB,
+            2052 * KIB,
+        ),
+    ] {
+        let limits = clean(&format!("[limits]\n{text}")).limits;
+        assert_eq!(
+            (limits.transfer_bytes, limits.record_bytes),
+            (transfer, record),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn faults_of_transfer_sizes() {
+    let range = "fix: write a size from 64KiB to 4MiB in whole blocks of 4KiB, such as \"1MiB\"";
+    let cases = [
+        (
+            "transfer_bytes = \"8MiB\"",
+            format!("2: error: limits.transfer_bytes: not a usable size: \"\\\"8MiB\\\"\"; {range}"),
+        ),
+        (
+            "transfer_bytes = 4096",
+            format!("2: error: limits.transfer_bytes: not a usable size: \"4096\"; {range}"),
+        ),
+        (
+            "transfer_bytes = 1000000",
+            format!("2: error: limits.transfer_bytes: not a usable size: \"1000000\"; {range}"),
+        ),
+        (
+            "open_files = 100\ntransfer_bytes = \"4MiB\"\nbuffers_bytes = \"32MiB\"",
+            "3: error: limits.transfer_bytes: the buffers do not hold sixteen so long: \"4MiB\"; \
+             fix: write at most \"2MiB\", or limits.buffers_bytes = \"64MiB\""
+                .to_owned(),
+        ),
+        (
+            "record_bytes = \"1088KiB\"\ntransfer_bytes = \"2MiB\"",
+            "3: error: limits.transfer_bytes: longer than a request may be, with its headers: \"2MiB\"; \
+             fix: write at most \"1084KiB\", or limits.record_bytes = \"2052KiB\""
+                .to_owned(),
+        ),
+    ];
+    for (text, expected) in cases {
+        let found = read(&format!("[limits]\n{text}")).1;
+        assert_eq!(found, format!("ringnfs.toml:{expected}"), "{text}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub async fn list(
     reply: &mut Reply,
 ) -> Result<(), XdrError> {
     let wanted = Wanted {
-        maxcount: wanted.maxcount.min(cx.server.io_max),
+        maxcount: wanted.maxcount.min(cx.server.page_max()),
         ..wanted
     };
     let plus = wanted.procedure == Proc3::Readdirplus;

@@ -14,15 +14,13 @@ use super::state::session::{Back, Session};
 use super::state::slot::{Print, SlotGuard};
 use super::status::Nfsstat4;
 use super::types::{Stateid4, Tag4};
-use crate::cx::{Cx, Opened, Reply};
+use crate::cx::{Cx, Opened, REPLY_MAX, Reply};
 use crate::rpc::msg::Refusal;
 use crate::rpc::record::MARK_LEN;
 use crate::xdr::{Dec, XdrError};
 
 /// Most operations of one COMPOUND outside a session.
 pub const OPS_MAX: u32 = 128;
-/// Room a reply has that no session limits: a page of directory or a READ and headers.
-const REPLY_MAX: usize = (4 << 20) + 4096;
 /// Beginning of a request that tells it from others.
 const PRINT_BYTES: usize = 256;
 

@@ -1,6 +1,7 @@
 //! Whole COMPOUNDs against a server without files: what the loop and the operations on clients and
 //! sessions make of them.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -144,6 +145,7 @@ impl Peer {
                 gids: ArrayVec::new(),
             }),
             record: Rc::new(buf.await.expect("a buffer")),
+            asked: Cell::default(),
         };
         let mut reply = Reply {
             bytes: vec![0; HEAD],

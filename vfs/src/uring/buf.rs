@@ -16,20 +16,26 @@ use std::task::{Context, Poll, Waker};
 
 use io_uring::Submitter;
 
-/// Capacities of the size classes in bytes: a power of two of payload plus room for an RPC header.
-pub const CLASSES: [usize; 6] = [
+/// Capacities of the size classes in bytes: a power of two of payload plus room for an RPC header. A pool
+/// has those up to the length it is made for.
+pub const CLASSES: [usize; 8] = [
     1 << 10,
     (4 << 10) + 1024,
     (16 << 10) + 1024,
     (64 << 10) + 1024,
     (256 << 10) + 1024,
-    (1 << 20) + 4096,
+    (1 << 20) + HEAD_BYTES,
+    (2 << 20) + HEAD_BYTES,
+    (4 << 20) + HEAD_BYTES,
 ];
 
-/// The largest buffer there is.
+/// Room the largest classes have beside the data of a READ or WRITE, for what goes with it.
+pub const HEAD_BYTES: usize = 4096;
+
+/// The largest buffer any pool has.
 pub const LARGEST: usize = CLASSES[CLASSES.len() - 1];
 
-/// Bytes an arena of a small class takes; large classes take four buffers at a time.
+/// Bytes an arena of a small class takes; large classes take four buffers at a time, or two.
 const ARENA_BYTES: usize = 1 << 20;
 const ARENAS: u32 = 1024;
 
@@ -65,6 +71,8 @@ struct Inner {
     arenas: RefCell<Vec<Arena>>,
     mapped: Cell<usize>,
     limit: usize,
+    /// How many of the classes there are.
+    used: usize,
     registered: Cell<bool>,
     out: Cell<usize>,
     leaked: Cell<bool>,
@@ -83,9 +91,10 @@ pub struct Buf {
 }
 
 impl Pool {
-    /// A pool of at most `limit` bytes whose arenas are registered with the ring. Without sparse
-    /// buffer registration (or over `RLIMIT_MEMLOCK`) buffers work unregistered.
-    pub(super) fn register(submitter: &Submitter<'_>, limit: usize) -> Self {
+    /// A pool of at most `limit` bytes, with classes for up to `largest`, whose arenas are registered
+    /// with the ring. Without sparse buffer registration (or over `RLIMIT_MEMLOCK`) buffers work
+    /// unregistered.
+    pub(super) fn register(submitter: &Submitter<'_>, limit: usize, largest: usize) -> Self {
         let registered = submitter.register_buffers_sparse(ARENAS).is_ok();
         if !registered {
             tracing::warn!("registered buffers are not available: plain reads and writes instead");
@@ -96,20 +105,26 @@ impl Pool {
             arenas: RefCell::default(),
             mapped: Cell::new(0),
             limit,
+            used: (CLASSES.len() - 1).min(CLASSES.partition_point(|&c| c < largest)) + 1,
             registered: Cell::new(registered),
             out: Cell::new(0),
             leaked: Cell::new(false),
         }))
     }
 
-    /// The class that holds `len` bytes; `None` above [`LARGEST`].
-    fn class_for(len: usize) -> Option<usize> {
-        CLASSES.iter().position(|&c| c >= len)
+    /// Bytes of its largest buffers.
+    pub fn largest(&self) -> usize {
+        CLASSES[self.0.used - 1]
+    }
+
+    /// The class that holds `len` bytes; `None` above [`Pool::largest`].
+    fn class_for(&self, len: usize) -> Option<usize> {
+        CLASSES[..self.0.used].iter().position(|&c| c >= len)
     }
 
     /// A buffer for `len` bytes at once, if there is one and nobody waits for it. Its length is `len`.
     pub fn try_get(&self, len: usize) -> Option<Buf> {
-        let class = Self::class_for(len)?;
+        let class = self.class_for(len)?;
         let free = self.0.classes.borrow()[class].waiting.is_empty();
         free.then(|| self.take(class, len)).flatten()
     }
@@ -135,9 +150,9 @@ impl Pool {
     /// A buffer for `len` bytes, waiting in line for one.
     ///
     /// # Errors
-    /// `EINVAL` above [`LARGEST`], `ENOMEM` when there is no memory for the first of its class.
+    /// `EINVAL` above [`Pool::largest`], `ENOMEM` when there is no memory for the first of its class.
     pub async fn get(&self, len: usize) -> crate::Result<Buf> {
-        let class = Self::class_for(len).ok_or(crate::Errno::EINVAL)?;
+        let class = self.class_for(len).ok_or(crate::Errno::EINVAL)?;
         Waiting {
             pool: self.clone(),
             class,
@@ -165,7 +180,9 @@ impl Pool {
     /// Bytes of one arena of a class.
     fn arena_len(class: usize) -> usize {
         let size = CLASSES[class];
-        (size * (ARENA_BYTES / size).max(4)).next_multiple_of(4096)
+        // Registering it takes all of its memory at once.
+        let least = if size > 2 * ARENA_BYTES { 2 } else { 4 };
+        (size * (ARENA_BYTES / size).max(least)).next_multiple_of(4096)
     }
 
     /// May a class map another arena? Its first always; more only out of what the others' first
@@ -175,7 +192,7 @@ impl Pool {
         if classes[class].count == 0 {
             return true;
         }
-        let unmapped = (0..CLASSES.len()).filter(|&c| classes[c].count == 0);
+        let unmapped = (0..self.0.used).filter(|&c| classes[c].count == 0);
         let reserved: usize = unmapped.map(Self::arena_len).sum();
         self.0.mapped.get() + reserved + Self::arena_len(class) <= self.0.limit
     }
@@ -404,6 +421,18 @@ impl Slice {
 
     pub(crate) fn registered(&self) -> Option<u16> {
         self.buf.registered()
+    }
+
+    /// Cuts the slice after its first `n` bytes: what follows them.
+    pub fn split_off(&mut self, n: usize) -> Slice {
+        let cut = (self.start + n).min(self.end);
+        let rest = Slice {
+            buf: self.buf.clone(),
+            start: cut,
+            end: self.end,
+        };
+        self.end = cut;
+        rest
     }
 
     /// Halves the slice, to one byte at least (test builds).

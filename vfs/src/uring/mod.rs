@@ -74,6 +74,8 @@ pub struct RingConfig {
     pub fixed_files: u32,
     /// Bytes of the worker's buffer pool.
     pub pool_bytes: usize,
+    /// Bytes of the longest buffer asked of it: a record, or what a READ takes; up to [`buf::LARGEST`].
+    pub buffer_bytes: usize,
     /// Buffers of [`recv_ring::BUF_SIZE`] bytes for multishot recv (a power of two).
     pub recv_buffers: u16,
     /// Most io-wq threads: for bounded work (regular files) and unbounded work. Syncs of different files
@@ -93,6 +95,7 @@ impl Default for RingConfig {
             entries: 512,
             fixed_files: 16 << 10,
             pool_bytes: 64 << 20,
+            buffer_bytes: (1 << 20) + buf::HEAD_BYTES,
             recv_buffers: 128,
             iowq: [64, 16],
             personalities: 1024,
@@ -151,7 +154,7 @@ impl Ring {
         let submitter = ring.submitter();
         submitter.register_iowq_max_workers(&mut config.iowq.clone())?;
         let fixed = fixed::FixedFiles::register(&submitter, config.fixed_files);
-        let pool = buf::Pool::register(&submitter, config.pool_bytes);
+        let pool = buf::Pool::register(&submitter, config.pool_bytes, config.buffer_bytes);
         let recv = recv_ring::RecvRing::register(&submitter, config.recv_buffers)?;
         let this = Ring {
             inflight: RefCell::new(Inflight::default()),

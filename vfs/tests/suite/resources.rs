@@ -36,20 +36,28 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
 fn every_class_has_buffers_whatever_the_others_take() {
     let _alone = alone();
     let mut small = config(IoPolicy::Ring);
-    for bytes in [0, 16 << 20] {
-        small.pool_bytes = bytes;
+    let (one, four) = (CLASSES[5], LARGEST);
+    for (bytes, largest, least) in [
+        (0, one, 12 << 20),
+        (16 << 20, one, 0),
+        (0, four, 24 << 20),
+        (64 << 20, four, 0),
+    ] {
+        (small.pool_bytes, small.buffer_bytes) = (bytes, largest);
         run(&small, async move {
             let mut held = Vec::new();
-            for len in CLASSES.iter().rev().copied().chain([1, 0]) {
+            let there = CLASSES.iter().copied().filter(|&len| len <= largest);
+            for len in there.rev().chain([1, 0]) {
                 let got = all_of(len);
                 if len > 1 {
-                    assert!(got.len() >= 4, "{len}: {}", got.len());
+                    let count = if len > one { 2 } else { 4 };
+                    assert!(got.len() >= count, "{len}: {}", got.len());
                 }
                 assert!(got.iter().all(|b| b.len() == len && b.capacity() >= len));
                 held.extend(got);
             }
             let mapped = exec::with_ring(|r| r.pool.mapped());
-            assert!(mapped <= bytes.max(12 << 20), "{mapped}");
+            assert!(mapped <= bytes.max(least), "{mapped}");
             let mut starts: Vec<_> = held
                 .iter()
                 .map(|b| (b.as_ptr() as usize, b.capacity()))
@@ -59,18 +67,63 @@ fn every_class_has_buffers_whatever_the_others_take() {
                 starts.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0),
                 "overlap"
             );
-            assert!(exec::with_ring(|r| r.pool.try_get(LARGEST + 1)).is_none());
             let pool = exec::with_ring(|r| r.pool.clone());
-            assert_eq!(pool.get(LARGEST + 1).await.err(), Some(Errno::EINVAL));
+            assert_eq!(pool.largest(), largest);
+            assert!(pool.try_get(largest + 1).is_none());
+            assert_eq!(pool.get(largest + 1).await.err(), Some(Errno::EINVAL));
         });
     }
+}
+
+/// A pool has the smallest classes that hold what it is made for.
+#[test]
+fn a_pool_is_as_large_as_it_needs() {
+    let _alone = alone();
+    let mut small = config(IoPolicy::Ring);
+    let lengths = [
+        0,
+        1,
+        CLASSES[0] + 1,
+        64 << 10,
+        CLASSES[5],
+        CLASSES[5] + 1,
+        LARGEST,
+        usize::MAX,
+    ];
+    let largest = [0, 0, 1, 3, 5, 6, 7, 7].map(|class| CLASSES[class]);
+    for (bytes, largest) in lengths.into_iter().zip(largest) {
+        small.buffer_bytes = bytes;
+        run(&small, async move {
+            assert_eq!(exec::with_ring(|r| r.pool.largest()), largest, "{bytes}");
+        });
+    }
+}
+
+#[test]
+fn a_slice_is_cut_in_two() {
+    let _alone = alone();
+    run(&config(IoPolicy::Ring), async {
+        let mut buf = exec::with_ring(|r| r.pool.try_get(10)).expect("a buffer");
+        buf.copy_from_slice(b"0123456789");
+        let buf = Rc::new(buf);
+        for cut in 0..12 {
+            let mut head = Slice::new(buf.clone(), 1..9);
+            let tail = head.split_off(cut);
+            let at = cut.min(8);
+            assert_eq!(
+                (&*head, &*tail),
+                (&buf[1..1 + at], &buf[1 + at..9]),
+                "{cut}"
+            );
+        }
+    });
 }
 
 #[test]
 fn waiters_for_a_buffer_are_served_in_line() {
     let _alone = alone();
     let mut small = config(IoPolicy::Ring);
-    small.pool_bytes = 0;
+    (small.pool_bytes, small.buffer_bytes) = (0, LARGEST);
     run(&small, async {
         let pool = exec::with_ring(|r| r.pool.clone());
         let mut held = all_of(LARGEST);
@@ -101,7 +154,7 @@ fn waiters_for_a_buffer_are_served_in_line() {
 fn a_dropped_waiter_passes_its_wake_up_on() {
     let _alone = alone();
     let mut small = config(IoPolicy::Ring);
-    small.pool_bytes = 0;
+    (small.pool_bytes, small.buffer_bytes) = (0, LARGEST);
     run(&small, async {
         let pool = exec::with_ring(|r| r.pool.clone());
         let mut held = all_of(LARGEST);

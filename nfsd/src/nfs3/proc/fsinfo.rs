@@ -12,6 +12,8 @@ use crate::xdr::XdrError;
 
 /// Suggested multiple of READ and WRITE: a page.
 const MULTIPLE: u32 = 4096;
+/// Preferred size of READ and WRITE: what a longer one saves in requests it loses by waiting for all of its data.
+const PREFERRED: u32 = 1 << 20;
 /// Preferred size of READDIR.
 const DIR_PREFERRED: u32 = 64 << 10;
 
@@ -25,10 +27,10 @@ pub async fn run(cx: &Cx, args: Fsinfo3Args<'_>, reply: &mut Reply) -> Result<()
     reply.put(&Fsinfo3Res::Ok(Fsinfo3ResOk {
         obj_attributes: attributes(cx, &root).await,
         rtmax: io_max,
-        rtpref: io_max,
+        rtpref: PREFERRED.min(io_max),
         rtmult: MULTIPLE,
         wtmax: io_max,
-        wtpref: io_max,
+        wtpref: PREFERRED.min(io_max),
         wtmult: MULTIPLE,
         dtpref: DIR_PREFERRED.min(io_max),
         maxfilesize: limits.max_file_size,

@@ -35,6 +35,7 @@ pub(super) async fn run(
     let grant = io_grant(c, opened, &args.stateid, false).await?;
     let (decided, _passing) = (grant.decided, grant.passing);
     let count = clip(args.count, c.cx.server.io_max, c.room(out));
+    c.cx.hold(count as usize);
     let vfs = &c.cx.server.vfs;
     let done = if decided {
         vfs.read_open(&opened.file, args.offset, count).await

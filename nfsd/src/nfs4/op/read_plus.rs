@@ -126,6 +126,7 @@ async fn put(
         return Ok(len);
     }
     let vfs = &c.cx.server.vfs;
+    c.cx.hold(len as usize);
     // No more than `io_max`, which is 32 bits.
     let read = vfs.read_open(&opened.file, piece.offset, len as u32).await;
     let data = read.result?.buf;

@@ -61,7 +61,7 @@ async fn list(
 ) -> Result<(), Nfsstat4> {
     directory(dir)?;
     let vfs = &c.cx.server.vfs;
-    let bytes = limit.min(c.cx.server.io_max as usize) + DOTS;
+    let bytes = limit.min(c.cx.server.page_max() as usize) + DOTS;
     let plus = !args.attr_request.and(&attr::readable(c.minor)).is_empty();
     let listed = vfs.readdir(
         &dir.cred,
