@@ -14,6 +14,7 @@ pub mod loopfs;
 pub mod need;
 pub mod netns;
 pub mod odd;
+pub mod peer;
 pub mod server;
 mod stall;
 pub mod uml;
