@@ -4,8 +4,80 @@
 use nfsd::nfs3::status::Nfsstat3 as S;
 use nfsd::nfs3::types::{Createhow3, Ftype3, Sattr3, StableHow};
 use tests::client::nfs3::{Outcome as _, mode, size};
+use tests::client::{Client, Fh};
 use tests::daemon::TestServer;
 use tests::peer::Agreed;
+
+/// Of the names of [`every_procedure`].
+fn refusals(agreed: &mut Agreed, c: &mut Client, root: &Fh, file: &Fh) {
+    agreed.same(
+        "LOOKUP of nothing",
+        c.lookup(root, b"gone").status(),
+        S::Noent,
+    );
+    agreed.same("LOOKUP in a file", c.lookup(file, b"x").status(), S::Notdir);
+    agreed.same(
+        "LOOKUP of a long name",
+        c.lookup(root, &[b'n'; 256]).status(),
+        S::Nametoolong,
+    );
+    agreed.same(
+        "READLINK of a file by version 3",
+        c.readlink(file).status(),
+        S::Inval,
+    );
+    let guarded = Createhow3::Guarded(Sattr3::default());
+    agreed.same(
+        "CREATE of what is there",
+        c.create(root, b"file", guarded).status(),
+        S::Exist,
+    );
+    let unchecked = Createhow3::Unchecked(Sattr3::default());
+    agreed.same(
+        "CREATE UNCHECKED of a directory by version 3",
+        c.create(root, b"dir", unchecked).status(),
+        S::Exist,
+    );
+    let once = c
+        .create(root, b"once", Createhow3::Exclusive([7; 8]))
+        .expect("new");
+    let twice = c
+        .create(root, b"once", Createhow3::Exclusive([7; 8]))
+        .expect("the same");
+    agreed.same("EXCLUSIVE again", twice.fh, once.fh);
+    let other = c.create(root, b"once", Createhow3::Exclusive([8; 8]));
+    agreed.same("EXCLUSIVE of another", other.status(), S::Exist);
+    agreed.same(
+        "MKDIR of what is there",
+        c.mkdir(root, b"dir", Sattr3::default()).status(),
+        S::Exist,
+    );
+    agreed.same(
+        "RMDIR of a full one",
+        c.rmdir(root, b"dir").status(),
+        S::Notempty,
+    );
+    agreed.same(
+        "RMDIR of a file",
+        c.rmdir(root, b"file").status(),
+        S::Notdir,
+    );
+    agreed.same(
+        "REMOVE of nothing",
+        c.remove(root, b"gone").status(),
+        S::Noent,
+    );
+    agreed.same(
+        "RENAME of nothing",
+        c.rename((root, b"gone"), (root, b"x")).status(),
+        S::Noent,
+    );
+    agreed.same(
+        "LINK to what is there",
+        c.link(file, root, b"dir").status(),
+        S::Exist,
+    );
+}
 
 #[test]
 fn every_procedure() {
@@ -60,77 +132,7 @@ fn every_procedure() {
         c.access(&file, 1 << 30).expect("ACCESS").access,
         0,
     );
-    agreed.same(
-        "LOOKUP of nothing",
-        c.lookup(&root, b"gone").status(),
-        S::Noent,
-    );
-    agreed.same(
-        "LOOKUP in a file",
-        c.lookup(&file, b"x").status(),
-        S::Notdir,
-    );
-    agreed.same(
-        "LOOKUP of a long name",
-        c.lookup(&root, &[b'n'; 256]).status(),
-        S::Nametoolong,
-    );
-    agreed.same(
-        "READLINK of a file by version 3",
-        c.readlink(&file).status(),
-        S::Inval,
-    );
-    let guarded = Createhow3::Guarded(Sattr3::default());
-    agreed.same(
-        "CREATE of what is there",
-        c.create(&root, b"file", guarded).status(),
-        S::Exist,
-    );
-    let unchecked = Createhow3::Unchecked(Sattr3::default());
-    agreed.same(
-        "CREATE UNCHECKED of a directory by version 3",
-        c.create(&root, b"dir", unchecked).status(),
-        S::Exist,
-    );
-    let once = c
-        .create(&root, b"once", Createhow3::Exclusive([7; 8]))
-        .expect("new");
-    let twice = c
-        .create(&root, b"once", Createhow3::Exclusive([7; 8]))
-        .expect("the same");
-    agreed.same("EXCLUSIVE again", twice.fh, once.fh);
-    let other = c.create(&root, b"once", Createhow3::Exclusive([8; 8]));
-    agreed.same("EXCLUSIVE of another", other.status(), S::Exist);
-    agreed.same(
-        "MKDIR of what is there",
-        c.mkdir(&root, b"dir", Sattr3::default()).status(),
-        S::Exist,
-    );
-    agreed.same(
-        "RMDIR of a full one",
-        c.rmdir(&root, b"dir").status(),
-        S::Notempty,
-    );
-    agreed.same(
-        "RMDIR of a file",
-        c.rmdir(&root, b"file").status(),
-        S::Notdir,
-    );
-    agreed.same(
-        "REMOVE of nothing",
-        c.remove(&root, b"gone").status(),
-        S::Noent,
-    );
-    agreed.same(
-        "RENAME of nothing",
-        c.rename((&root, b"gone"), (&root, b"x")).status(),
-        S::Noent,
-    );
-    agreed.same(
-        "LINK to what is there",
-        c.link(&file, &root, b"dir").status(),
-        S::Exist,
-    );
+    refusals(&mut agreed, &mut c, &root, &file);
     agreed.same("LINK", c.link(&file, &root, b"second").status(), S::Ok);
     agreed.same("links", c.attr(&file).nlink, 2);
     agreed.same("REMOVE", c.remove(&root, b"second").status(), S::Ok);

@@ -91,16 +91,13 @@ fn furnished(server: &TestServer) -> (Session, Fh) {
     (s, root)
 }
 
-#[test]
-fn names_and_kinds_of_files() {
-    let server = TestServer::start();
-    let (mut s, root) = furnished(&server);
-    let mut agreed = Agreed::new();
-    let long = [b'n'; 256];
-    let dir = Createtype4::Directory;
+/// What is asked, where below the root, and the answer.
+type Case = (&'static str, &'static str, Ops, S);
+
+fn of_kinds() -> Vec<Case> {
     let any = Stateid4::ANONYMOUS;
     let size = fattr(&[(bit::SIZE, encode(&0_u64))]);
-    let cases: Vec<(&str, &str, Ops, S)> = vec![
+    vec![
         (
             "LOOKUP of nothing",
             "",
@@ -116,7 +113,7 @@ fn names_and_kinds_of_files() {
         (
             "LOOKUP of a long name",
             "",
-            named(Op4::Lookup, &long),
+            named(Op4::Lookup, &[b'n'; 256]),
             S::Nametoolong,
         ),
         (
@@ -187,6 +184,12 @@ fn names_and_kinds_of_files() {
         ),
         ("READDIR of a file", "file", readdir(4096), S::Notdir),
         ("READDIR with no room", "", readdir(20), S::Toosmall),
+    ]
+}
+
+fn of_names() -> Vec<Case> {
+    let dir = Createtype4::Directory;
+    vec![
         (
             "REMOVE of nothing",
             "",
@@ -271,8 +274,15 @@ fn names_and_kinds_of_files() {
             named(Op4::Secinfo, b"a"),
             S::Notdir,
         ),
-    ];
-    for (what, at, ops, expected) in cases {
+    ]
+}
+
+#[test]
+fn names_and_kinds_of_files() {
+    let server = TestServer::start();
+    let (mut s, root) = furnished(&server);
+    let mut agreed = Agreed::new();
+    for (what, at, ops, expected) in of_kinds().into_iter().chain(of_names()) {
         let walked = Ops::new().walk(at).then(&ops);
         agreed.same(what, s.at(&root, &walked).status, expected);
     }
@@ -373,6 +383,52 @@ fn attributes() {
     agreed.end();
 }
 
+/// Locks of one client under an open, and what another sees.
+fn locks(agreed: &mut Agreed, [a, b]: [&mut Session; 2], fh: &Fh, now: &Stateid4) {
+    let at = |range| lock(Ops::new(), 0, now, (0, b"holder"), range);
+    agreed.same("LOCK of nothing", a.at(fh, &at((0, 0))).status, S::Inval);
+    agreed.same(
+        "LOCK beyond the end",
+        a.at(fh, &at((TO_END, 2))).status,
+        S::Inval,
+    );
+    let mut done = a.at(fh, &at((5, TO_END)));
+    let held: Stateid4 = done.body(Op4::Lock);
+    let mut done = b.at(fh, &lockt((0, 6)));
+    agreed.same(
+        "LOCKT of what is locked",
+        done.status_of(Op4::Lockt),
+        S::Denied,
+    );
+    let by: Lock4Denied<'_> = done.more();
+    agreed.same(
+        "whose lock",
+        (by.offset, by.owner.owner.0),
+        (5, &b"holder"[..]),
+    );
+    agreed.same("the length of a lock to the end", by.length, TO_END);
+    agreed.same("LOCKT beside it", b.at(fh, &lockt((0, 5))).status, S::Ok);
+    agreed.same("LOCKT of one's own", a.at(fh, &lockt((0, 5))).status, S::Ok);
+    let free = Ops::new().op(Op4::FreeStateid, &held);
+    agreed.same(
+        "FREE_STATEID of locks held",
+        a.at(fh, &free).status,
+        S::LocksHeld,
+    );
+    let mut done = a.at(fh, &unlock(Ops::new(), 0, &held));
+    let after: Stateid4 = done.body(Op4::Locku);
+    agreed.same(
+        "LOCKU",
+        (after.seqid, after.other),
+        (held.seqid + 1, held.other),
+    );
+    agreed.same(
+        "LOCKT of what is free",
+        b.at(fh, &lockt((0, 6))).status,
+        S::Ok,
+    );
+}
+
 #[test]
 fn opens_and_locks() {
     let server = TestServer::start();
@@ -425,53 +481,7 @@ fn opens_and_locks() {
     make.extend(encode(&Component4(b"file")));
     let there = a.at(&root, &Ops::new().op(Op4::Open, &Raw(&make)));
     agreed.same("GUARDED of what is there", there.status, S::Exist);
-    // Locks.
-    let at = |range| lock(Ops::new(), 0, &now, (0, b"holder"), range);
-    agreed.same("LOCK of nothing", a.at(&fh, &at((0, 0))).status, S::Inval);
-    agreed.same(
-        "LOCK beyond the end",
-        a.at(&fh, &at((TO_END, 2))).status,
-        S::Inval,
-    );
-    let mut done = a.at(&fh, &at((5, TO_END)));
-    let held: Stateid4 = done.body(Op4::Lock);
-    let mut done = b.at(&fh, &lockt((0, 6)));
-    agreed.same(
-        "LOCKT of what is locked",
-        done.status_of(Op4::Lockt),
-        S::Denied,
-    );
-    let by: Lock4Denied<'_> = done.more();
-    agreed.same(
-        "whose lock",
-        (by.offset, by.owner.owner.0),
-        (5, &b"holder"[..]),
-    );
-    agreed.same("the length of a lock to the end", by.length, TO_END);
-    agreed.same("LOCKT beside it", b.at(&fh, &lockt((0, 5))).status, S::Ok);
-    agreed.same(
-        "LOCKT of one's own",
-        a.at(&fh, &lockt((0, 5))).status,
-        S::Ok,
-    );
-    let free = Ops::new().op(Op4::FreeStateid, &held);
-    agreed.same(
-        "FREE_STATEID of locks held",
-        a.at(&fh, &free).status,
-        S::LocksHeld,
-    );
-    let mut done = a.at(&fh, &unlock(Ops::new(), 0, &held));
-    let after: Stateid4 = done.body(Op4::Locku);
-    agreed.same(
-        "LOCKU",
-        (after.seqid, after.other),
-        (held.seqid + 1, held.other),
-    );
-    agreed.same(
-        "LOCKT of what is free",
-        b.at(&fh, &lockt((0, 6))).status,
-        S::Ok,
-    );
+    locks(&mut agreed, [&mut a, &mut b], &fh, &now);
     // Less access, and none.
     agreed.same(
         "OPEN_DOWNGRADE to nothing",
