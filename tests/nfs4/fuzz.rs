@@ -7,12 +7,15 @@
 #[path = "fuzz/newer.rs"]
 mod newer;
 
+use std::os::unix::fs::OpenOptionsExt as _;
+
 use nfsd::nfs4::attr::bit;
 use nfsd::nfs4::op::{Flags, create_session::*, exchange_id::*, row, sequence::SequenceArgs};
 use nfsd::nfs4::status::{Nfsstat4, permitted};
 use nfsd::nfs4::types::*;
 use nfsd::nfs4::{MINOR_MAX, Op4};
 use nfsd::xdr::Dec;
+use rustix::fs::OFlags;
 use tests::client::nfs4::{COMPOUND, Ops, Raw, fattr, mode4};
 use tests::client::{Answer, Client, Fh, PATIENCE, encode, framed};
 use tests::daemon::{Setup, TestServer, fresh_dir};
@@ -374,7 +377,9 @@ fn on_small_disk() -> (Option<LoopFs>, TestServer) {
     let dir = fresh_dir();
     let mount = || LoopFs::try_new(&dir.path().join("export"), Fs::Xfs, 400, &[], "noatime");
     let disk = have("mutated_compounds_in_sessions: a disk to fill", &[LOOP]).then(mount);
-    (disk.flatten(), Setup::default().start_in(dir))
+    // Flushing it would be most of the time.
+    let setup = Setup::options("rw,async,no_root_squash,insecure");
+    (disk.flatten(), setup.start_in(dir))
 }
 
 fn material(server: &TestServer) -> Material {
@@ -427,7 +432,11 @@ fn populate(server: &TestServer) {
     for dir in [export.clone(), export.join("dir")] {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                let _ = std::fs::File::create(entry.path());
+                // Where a delegation is out nobody gives it back: not wait for that.
+                let at_once = OFlags::NONBLOCK.bits() as i32;
+                let mut how = std::fs::File::options();
+                let how = how.write(true).truncate(true).custom_flags(at_once);
+                let _ = how.open(entry.path());
                 let _ = std::fs::remove_file(entry.path());
             }
         }
