@@ -19,6 +19,8 @@ mod listing;
 mod making;
 #[path = "nfs3/names.rs"]
 mod names;
+#[path = "nfs3/reference.rs"]
+mod reference;
 #[path = "nfs3/space.rs"]
 mod space;
 #[path = "nfs3/transfers.rs"]

@@ -46,6 +46,8 @@ mod recovery_claims;
 mod recovery_store;
 #[path = "nfs4/recovery_twice.rs"]
 mod recovery_twice;
+#[path = "nfs4/reference.rs"]
+mod reference;
 #[path = "nfs4/scale.rs"]
 mod scale;
 #[path = "nfs4/sessions.rs"]

@@ -4,16 +4,24 @@
 //!
 //! `RINGNFS_FUZZ_SEED` repeats a run, `RINGNFS_FUZZ_COMPOUNDS` is its length; `RINGNFS_SOAK=1` makes it long.
 
+#[path = "fuzz/newer.rs"]
+mod newer;
+
+use std::os::unix::fs::OpenOptionsExt as _;
+
 use nfsd::nfs4::attr::bit;
 use nfsd::nfs4::op::{Flags, create_session::*, exchange_id::*, row, sequence::SequenceArgs};
 use nfsd::nfs4::status::{Nfsstat4, permitted};
 use nfsd::nfs4::types::*;
 use nfsd::nfs4::{MINOR_MAX, Op4};
 use nfsd::xdr::Dec;
+use rustix::fs::OFlags;
 use tests::client::nfs4::{COMPOUND, Ops, Raw, fattr, mode4};
 use tests::client::{Answer, Client, Fh, PATIENCE, encode, framed};
-use tests::daemon::TestServer;
-use tests::need::{number, soak};
+use tests::daemon::{Setup, TestServer, fresh_dir};
+use tests::image::Fs;
+use tests::loopfs::{LOOP, LoopFs};
+use tests::need::{have, number, soak};
 
 /// Reproducible numbers (splitmix64).
 struct Numbers(u64);
@@ -65,6 +73,11 @@ struct Material {
     clientid: u64,
     /// Stateids that answers brought.
     stateids: Vec<Stateid4>,
+    /// In a session: client IDs with the number of their next CREATE_SESSION, and sessions.
+    clients: Vec<(u64, u32)>,
+    sessions: Vec<Sessionid4>,
+    /// The export is a small file system of its own, which may be filled.
+    bounded: bool,
 }
 
 /// Names there are and names there are not.
@@ -239,6 +252,14 @@ impl Material {
                 Op4::Readlink,
                 Op4::Putrootfh,
             ];
+            if !self.sessions.is_empty() && n.below(4) == 0 {
+                parts.extend(self.newer(n));
+                continue;
+            }
+            if !self.sessions.is_empty() && n.below(30) == 0 {
+                parts.push(self.of_sessions(n));
+                continue;
+            }
             parts.push(match n.below(12) {
                 0 => bare(n.of(&plain)),
                 1 => self.fh(n),
@@ -327,7 +348,14 @@ fn check(answer: &Answer, minor: u32, sent: u32) -> Option<Nfsstat4> {
 fn send(server: &TestServer, client: &mut Client, args: &[u8]) -> Option<Answer> {
     let (xid, record) = client.build(COMPOUND, &Raw(args));
     let sent = client.send_raw(&framed(&record));
-    match sent.and_then(|()| client.try_record(PATIENCE)) {
+    let mut received = sent.and_then(|()| client.try_record(PATIENCE));
+    // Sessions made on the way have callbacks on this connection, which nobody answers.
+    while let Ok(Some(record)) = &received
+        && record.get(4..8) == Some(&[0; 4])
+    {
+        received = client.try_record(PATIENCE);
+    }
+    match received {
         Ok(Some(record)) => {
             assert_eq!(
                 record.get(..4),
@@ -344,6 +372,16 @@ fn send(server: &TestServer, client: &mut Client, args: &[u8]) -> Option<Answer>
     }
 }
 
+/// A server whose export is a small XFS, which can clone, if there may be one.
+fn on_small_disk() -> (Option<LoopFs>, TestServer) {
+    let dir = fresh_dir();
+    let mount = || LoopFs::try_new(&dir.path().join("export"), Fs::Xfs, 400, &[], "noatime");
+    let disk = have("mutated_compounds_in_sessions: a disk to fill", &[LOOP]).then(mount);
+    // Flushing it would be most of the time.
+    let setup = Setup::options("rw,async,no_root_squash,insecure");
+    (disk.flatten(), setup.start_in(dir))
+}
+
 fn material(server: &TestServer) -> Material {
     let (_, root) = super::at_export(server);
     let mut material = Material {
@@ -353,12 +391,26 @@ fn material(server: &TestServer) -> Material {
         root,
         clientid: 0,
         stateids: Vec::new(),
+        clients: Vec::new(),
+        sessions: Vec::new(),
+        bounded: false,
     };
     material.renew(server);
     material
 }
 
 impl Material {
+    /// The session in use, besides those that answers brought.
+    fn know(&mut self, session: &Session) {
+        self.clientid = session.clientid;
+        if !self.sessions.contains(&session.id) {
+            self.sessions.truncate(4);
+            self.sessions.insert(0, session.id);
+            self.clients.truncate(4);
+            self.clients.insert(0, (session.clientid, session.next));
+        }
+    }
+
     /// Mutated operations remove files, and move them; those of the names are other ones then.
     fn renew(&mut self, server: &TestServer) {
         populate(server);
@@ -374,9 +426,21 @@ impl Material {
     }
 }
 
-/// What was removed comes back.
+/// What was removed comes back, and files there are go, with the room they take though they may be open.
 fn populate(server: &TestServer) {
     let export = server.export();
+    for dir in [export.clone(), export.join("dir")] {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                // Where a delegation is out nobody gives it back: not wait for that.
+                let at_once = OFlags::NONBLOCK.bits() as i32;
+                let mut how = std::fs::File::options();
+                let how = how.write(true).truncate(true).custom_flags(at_once);
+                let _ = how.open(entry.path());
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
     let _ = std::fs::create_dir(export.join("dir"));
     let _ = std::fs::write(export.join("file"), [b'y'; 10_000]);
     let _ = std::os::unix::fs::symlink("file", export.join("link"));
@@ -404,7 +468,7 @@ fn alive(server: &mut TestServer, answered: u64, length: u64) {
     assert_eq!(done.attrs().get::<NfsFtype4>(bit::TYPE), NfsFtype4::Dir);
 }
 
-/// Keeps the stateid of an OPEN or a LOCK that came last in an answer.
+/// Keeps the stateid of the first OPEN of an answer.
 fn learn(material: &mut Material, parts: &[Part], answer: &Answer) {
     let Some(at) = parts
         .iter()
@@ -493,6 +557,8 @@ struct Session {
     id: Sessionid4,
     seq: u32,
     clientid: u64,
+    /// Number of the client's next CREATE_SESSION.
+    next: u32,
 }
 
 impl Session {
@@ -534,6 +600,7 @@ impl Session {
             id: made.sessionid,
             seq: 1,
             clientid,
+            next: sequence.wrapping_add(1),
         }
     }
 
@@ -562,22 +629,31 @@ impl Session {
 
 #[test]
 fn mutated_compounds_in_sessions() {
-    let mut server = TestServer::start();
+    let (disk, mut server) = on_small_disk();
     let mut material = material(&server);
+    material.bounded = disk.is_some();
     let (mut n, length) = run_of("mutated_compounds_in_sessions");
     let mut client = server.client();
-    let mut session = Session::new(&mut client, 1, 0);
+    let mut session = Session::new(&mut client, 2, 0);
     let (mut answered, mut succeeded, mut sessions) = (0, 0, 1);
     for round in 0..length {
         if round % 50 == 0 {
             material.renew(&server);
         }
-        material.clientid = session.clientid;
-        let mut parts = material.compound(&mut n);
+        material.know(&session);
+        // Some stand alone, without a session; they may well end this one.
+        let alone = n.below(15) == 0;
+        let mut parts = if alone {
+            vec![material.of_sessions(&mut n)]
+        } else {
+            material.compound(&mut n)
+        };
         for _ in 0..n.below(6).saturating_sub(2) {
             mutate(&mut parts, &mut n);
         }
-        parts.insert(0, session.sequence(&mut n));
+        if !alone {
+            parts.insert(0, session.sequence(&mut n));
+        }
         // Now and then SEQUENCE, too.
         if n.below(20) == 0 {
             mutate(&mut parts, &mut n);
@@ -593,10 +669,11 @@ fn mutated_compounds_in_sessions() {
         if check(&answer, session.minor, parts.len() as u32) == Some(Nfsstat4::Ok) {
             succeeded += 1;
         }
+        material.learn_newer(answer.bytes());
         if Session::moved(&answer) {
             session.seq = session.seq.wrapping_add(1);
             learn(&mut material, &parts, &answer);
-        } else {
+        } else if !alone {
             let minor = 1 + n.below(MINOR_MAX as usize) as u32;
             session = Session::new(&mut client, minor, n.next() % 3);
             sessions += 1;

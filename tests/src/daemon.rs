@@ -1,6 +1,7 @@
 //! The server as a child process on a loopback port, with one directory on a disk file system to export, for tests with
 //! the raw client. It starts in milliseconds; when a test ends well, the server must end well too: everything it held
-//! for clients given back, exit status 0.
+//! for clients given back, exit status 0. With `RINGNFS_SERVER=ganesha` it is nfs-ganesha, for those tests that can be held
+//! against it (`tests/reference`).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,11 +21,15 @@ use tempfile::TempDir;
 
 use crate::client::{Client, Fh};
 use crate::netns::target_dir;
+use crate::peer::Peer;
+use crate::server::Kind;
 
 /// Both ways of file operations to the kernel, or the one named by `RINGNFS_IO_POLICY`.
 pub fn policies() -> Vec<String> {
     match std::env::var("RINGNFS_IO_POLICY") {
         Ok(one) => vec![one],
+        // A peer has one way.
+        Err(_) if Kind::from_env() != Kind::Ringnfs => vec!["adaptive".to_owned()],
         Err(_) => vec!["ring".to_owned(), "adaptive".to_owned()],
     }
 }
@@ -76,6 +81,8 @@ impl Default for Setup {
 /// A running server. On drop it is stopped and must have leaked nothing, unless the test is failing already.
 pub struct TestServer {
     child: Option<Child>,
+    /// Another server in its place.
+    peer: Option<Peer>,
     setup: Setup,
     addrs: Vec<SocketAddr>,
     /// While it does not run: its ports, so that nobody gets them who asks for a free one.
@@ -156,14 +163,38 @@ impl Setup {
     pub fn start_in(self, dir: TempDir) -> TestServer {
         let mut server = TestServer {
             child: None,
+            peer: None,
             setup: self,
             addrs: Vec::new(),
             kept: Vec::new(),
             baseline: BTreeMap::new(),
             dir,
         };
-        server.start_again();
+        match Kind::from_env() {
+            Kind::Ringnfs => server.start_again(),
+            Kind::Ganesha if server.setup.is_plain() => {
+                server.peer = Some(Peer::start(&server.export(), &server.dir().join("log")));
+            }
+            other => {
+                panic!("this test is of ringnfs alone, not of {other:?} (see tests/reference)")
+            }
+        }
         server
+    }
+
+    /// Nothing but one export, which every server can have.
+    fn is_plain(&self) -> bool {
+        let plain = Setup::default().policy(&self.policy);
+        let options = [
+            "rw,no_root_squash,insecure",
+            "rw,async,no_root_squash,insecure",
+        ];
+        options.contains(&self.options.as_str())
+            && self.exports.is_none()
+            && self.config.is_empty()
+            && self.args.is_empty()
+            && self.listen == plain.listen
+            && !self.faulty
     }
 }
 
@@ -214,7 +245,11 @@ impl TestServer {
     }
 
     /// Its first address.
+    ///
+    /// # Panics
+    /// Of a peer, which only [`TestServer::client`] reaches.
     pub fn addr(&self) -> SocketAddr {
+        assert!(self.peer.is_none(), "a peer has none here");
         self.addrs[0]
     }
 
@@ -226,6 +261,9 @@ impl TestServer {
     /// A new connection as user 0.
     #[track_caller]
     pub fn client(&self) -> Client {
+        if let Some(peer) = &self.peer {
+            return peer.client();
+        }
         Client::connect(self.addr())
     }
 
@@ -233,7 +271,10 @@ impl TestServer {
     #[track_caller]
     pub fn mounted(&self) -> (Client, Fh) {
         let mut client = self.client();
-        let root = client.mount(&self.export());
+        let root = match &self.peer {
+            Some(peer) => peer.mount(&self.export()),
+            None => client.mount(&self.export()),
+        };
         (client, root)
     }
 
@@ -247,6 +288,9 @@ impl TestServer {
 
     /// True while it runs.
     pub fn alive(&mut self) -> bool {
+        if let Some(peer) = &mut self.peer {
+            return peer.alive();
+        }
         let child = self.child.as_mut();
         child.is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }
@@ -288,7 +332,11 @@ impl TestServer {
     ///
     /// # Errors
     /// What the server says against it.
+    ///
+    /// # Panics
+    /// Of a peer.
     pub fn control(&self, verb: &str) -> Result<String, String> {
+        assert!(self.peer.is_none(), "a peer has no control socket");
         let socket = self.dir().join("runtime").join("control.sock");
         nfsd::control::request(&socket, verb).map_err(|e| e.to_string())
     }
@@ -551,6 +599,10 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
+        // A peer's log says little, unless it is dead.
+        if self.peer.is_some() && self.alive() {
+            return;
+        }
         if thread::panicking() {
             let log = self.log();
             let tail = log.len().saturating_sub(4000);

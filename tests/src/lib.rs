@@ -15,6 +15,7 @@ pub mod need;
 pub mod netns;
 mod not_run;
 pub mod odd;
+pub mod peer;
 pub mod server;
 mod stall;
 pub mod uml;

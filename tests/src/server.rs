@@ -237,7 +237,10 @@ impl Server {
             kind => {
                 let mut command = match kind {
                     Kind::Ringnfs => self.ringnfs_command(),
-                    _ => self.ganesha_command(),
+                    _ => {
+                        let export = self.rig.dir().join("export").display().to_string();
+                        ganesha(&self.rig, &export, "/export", "Grace_Period = 5;")
+                    }
                 };
                 let log = File::options()
                     .create(true)
@@ -398,28 +401,6 @@ impl Server {
         c.args(&self.config.args).env("RUST_BACKTRACE", "1");
         c
     }
-
-    fn ganesha_command(&self) -> Command {
-        let conf = self.rig.dir().join("ganesha.conf");
-        fs::write(
-            &conf,
-            GANESHA_CONF.replace(
-                "@EXPORT@",
-                &self.rig.dir().join("export").display().to_string(),
-            ),
-        )
-        .expect("server: ganesha.conf");
-        let mut c = self.rig.command("ganesha.nfsd");
-        c.arg("-F").arg("-f").arg(conf).args([
-            "-L",
-            "STDOUT",
-            "-p",
-            "/run/ganesha.pid",
-            "-N",
-            "NIV_EVENT",
-        ]);
-        c
-    }
 }
 
 impl Drop for Server {
@@ -492,6 +473,20 @@ pub fn ringnfs() -> &'static Path {
     })
 }
 
+/// nfs-ganesha in a rig, in the foreground, to export a directory as `pseudo`; `grace` is a line of its configuration.
+pub(crate) fn ganesha(rig: &Rig, export: &str, pseudo: &str, grace: &str) -> Command {
+    let conf = rig.dir().join("ganesha.conf");
+    let text = GANESHA_CONF
+        .replace("@EXPORT@", export)
+        .replace("@PSEUDO@", pseudo)
+        .replace("@GRACE@", grace);
+    fs::write(&conf, text).expect("server: ganesha.conf");
+    let mut c = rig.command("ganesha.nfsd");
+    c.arg("-F").arg("-f").arg(conf);
+    c.args(["-L", "STDOUT", "-p", "/run/ganesha.pid", "-N", "NIV_EVENT"]);
+    c
+}
+
 /// Says what is missing and returns false, or makes sure that a server of this kind can run.
 pub fn have(test: &str, kind: Kind) -> bool {
     need::have(test, &[need::GUEST, kind.needs()])
@@ -557,11 +552,11 @@ NFS_CORE_PARAM {
     mount_path_pseudo = true; fsid_device = true;
 }
 NFSv4 {
-    Minor_Versions = 0, 1, 2; Grace_Period = 5; Lease_Lifetime = 20;
+    Minor_Versions = 0, 1, 2; @GRACE@ Lease_Lifetime = 20;
     Only_Numeric_Owners = true; Delegations = false; RecoveryBackend = fs;
 }
 MDCACHE { Entries_HWMark = 100000; }
 EXPORT_DEFAULTS { Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 3, 4; Transports = TCP; }
-EXPORT { Export_Id = 1; Path = @EXPORT@; Pseudo = /export; FSAL { Name = VFS; } }
+EXPORT { Export_Id = 1; Path = @EXPORT@; Pseudo = @PSEUDO@; FSAL { Name = VFS; } }
 LOG { Default_Log_Level = EVENT; }
 "#;

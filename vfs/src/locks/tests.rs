@@ -10,7 +10,6 @@ use crate::sys::KernelHandle;
 mod errand;
 mod hammer;
 mod mirror;
-mod model;
 
 const A: ClientId = ClientId(1);
 const B: ClientId = ClientId(2);

@@ -286,5 +286,8 @@ impl Holdings {
     }
 }
 
+#[cfg(any(test, feature = "model"))]
+#[path = "holdings/tests/model.rs"]
+pub mod model;
 #[cfg(test)]
 mod tests;

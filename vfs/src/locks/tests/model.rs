@@ -1,13 +1,16 @@
 //! Shares, ranges and delegations of one file together, against a naive model: lists of what
-//! everybody holds, and a byte array for each lock owner.
+//! everybody holds, and a byte array for each lock owner. Scripts are drawn by proptest, or read from bytes for the fuzz
+//! target.
 
-use proptest::prelude::*;
+use std::time::Duration;
 
 use super::*;
 
 const CLIENTS: u64 = 4;
 const OWNERS: u64 = 8;
 const BYTES: usize = 8;
+/// Most steps of a script from bytes.
+const STEPS_MAX: usize = 250;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -29,33 +32,47 @@ enum Step {
     Sleep(u64),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// Each four bytes are one step: what, and three arguments. Any bytes are a script.
+///
+/// # Panics
+/// If table and model differ.
+pub fn run(bytes: &[u8]) {
+    let (steps, _) = bytes.as_chunks::<4>();
+    let steps: Vec<Step> = steps.iter().take(STEPS_MAX).map(read).collect();
+    follow(&steps);
+}
+
+fn read(&[what, n, a, b]: &[u8; 4]) -> Step {
     use Step::*;
-    let at = || 0..1000usize;
-    let (bits, byte) = (|| 0..4u8, || 0..BYTES);
-    let client = || prop::option::of(0..CLIENTS);
-    let lock = prop_oneof![Just(LockKind::Read), Just(LockKind::Write)];
-    let deleg = prop_oneof![Just(DelegKind::Read), Just(DelegKind::Write)];
-    let deny = || prop_oneof![4 => Just(0u8), 1 => 0..4u8];
-    let step = prop_oneof![
-        6 => (0..OWNERS, bits(), deny()).prop_map(|(o, a, d)| Open(o, a, d)),
-        3 => (at(), bits(), deny()).prop_map(|(n, a, d)| Upgrade(n, a, d)),
-        1 => (at(), bits(), deny()).prop_map(|(n, a, d)| Exchange(n, a, d)),
-        3 => (at(), bits(), deny()).prop_map(|(n, a, d)| Downgrade(n, a, d)),
-        4 => at().prop_map(Close),
-        3 => (0..OWNERS).prop_map(Locker),
-        8 => (at(), byte(), byte(), lock).prop_map(|(n, a, b, k)| Lock(n, a, b, k)),
-        3 => (at(), byte(), byte()).prop_map(|(n, a, b)| Unlock(n, a, b)),
-        2 => at().prop_map(DropLocker),
-        5 => (0..CLIENTS, deleg).prop_map(|(c, k)| Delegate(c, k)),
-        1 => at().prop_map(Recall),
-        1 => at().prop_map(Revoke),
-        3 => at().prop_map(Return),
-        3 => (client(), any::<bool>(), any::<bool>()).prop_map(|(c, w, b)| Io(c, w, b)),
-        2 => client().prop_map(Change),
-        2 => (0..40u64).prop_map(Sleep),
-    ];
-    prop::collection::vec(step, 1..120)
+    let at = usize::from(n);
+    let (owner, client) = (u64::from(n) % OWNERS, u64::from(n) % CLIENTS);
+    let (wants, denies) = (a % 4, b % 4);
+    let (from, to) = (usize::from(a) % BYTES, usize::from(b) % BYTES);
+    let nobody = n >> 7 != 0;
+    let writes = what >> 7 != 0;
+    let (lock, deleg) = if writes {
+        (LockKind::Write, DelegKind::Write)
+    } else {
+        (LockKind::Read, DelegKind::Read)
+    };
+    match what % 17 {
+        0 => Open(owner, wants, denies),
+        1 => Upgrade(at, wants, denies),
+        2 => Exchange(at, wants, denies),
+        3 => Downgrade(at, wants, denies),
+        4 => Close(at),
+        5 => Locker(owner),
+        6 | 7 => Lock(at, from, to, lock),
+        8 => Unlock(at, from, to),
+        9 => DropLocker(at),
+        10 => Delegate(client, deleg),
+        11 => Recall(at),
+        12 => Revoke(at),
+        13 => Return(at),
+        14 => Io((!nobody).then_some(client), writes, a % 2 != 0),
+        15 => Change((!nobody).then_some(client)),
+        _ => Sleep(u64::from(a) % 40),
+    }
 }
 
 struct Share {
@@ -94,6 +111,10 @@ fn union(opens: &[(u8, u8)]) -> (u8, u8) {
     opens
         .iter()
         .fold((0, 0), |all, o| (all.0 | o.0, all.1 | o.1))
+}
+
+fn bytes(offset: u64, length: u64) -> Range {
+    Range::new(offset, length).expect("a range")
 }
 
 fn access(bits: u8) -> Access {
@@ -392,16 +413,61 @@ impl World {
     }
 }
 
-proptest! {
-    #[test]
-    fn everything_together(steps in steps()) {
-        let mut world = World::new();
-        for step in &steps {
-            world.step(step);
+fn follow(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.step(step);
+    }
+    let file = world.file.clone();
+    drop(world);
+    assert_eq!(file.counts(), Counts::default());
+    assert_eq!(file.flags.load(SeqCst), 0);
+}
+
+#[cfg(test)]
+mod drawn {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        use Step::*;
+        let at = || 0..1000usize;
+        let (bits, byte) = (|| 0..4u8, || 0..BYTES);
+        let client = || prop::option::of(0..CLIENTS);
+        let lock = prop_oneof![Just(LockKind::Read), Just(LockKind::Write)];
+        let deleg = prop_oneof![Just(DelegKind::Read), Just(DelegKind::Write)];
+        let deny = || prop_oneof![4 => Just(0u8), 1 => 0..4u8];
+        let step = prop_oneof![
+            6 => (0..OWNERS, bits(), deny()).prop_map(|(o, a, d)| Open(o, a, d)),
+            3 => (at(), bits(), deny()).prop_map(|(n, a, d)| Upgrade(n, a, d)),
+            1 => (at(), bits(), deny()).prop_map(|(n, a, d)| Exchange(n, a, d)),
+            3 => (at(), bits(), deny()).prop_map(|(n, a, d)| Downgrade(n, a, d)),
+            4 => at().prop_map(Close),
+            3 => (0..OWNERS).prop_map(Locker),
+            8 => (at(), byte(), byte(), lock).prop_map(|(n, a, b, k)| Lock(n, a, b, k)),
+            3 => (at(), byte(), byte()).prop_map(|(n, a, b)| Unlock(n, a, b)),
+            2 => at().prop_map(DropLocker),
+            5 => (0..CLIENTS, deleg).prop_map(|(c, k)| Delegate(c, k)),
+            1 => at().prop_map(Recall),
+            1 => at().prop_map(Revoke),
+            3 => at().prop_map(Return),
+            3 => (client(), any::<bool>(), any::<bool>()).prop_map(|(c, w, b)| Io(c, w, b)),
+            2 => client().prop_map(Change),
+            2 => (0..40u64).prop_map(Sleep),
+        ];
+        prop::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        #[test]
+        fn everything_together(steps in steps()) {
+            follow(&steps);
         }
-        let file = world.file.clone();
-        drop(world);
-        prop_assert_eq!(file.counts(), Counts::default());
-        prop_assert_eq!(file.flags.load(SeqCst), 0);
+
+        #[test]
+        fn any_bytes_are_a_script(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            run(&bytes);
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Stateids, owners, opens, locks and delegations of a client.
 
 mod hammer;
-mod model;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

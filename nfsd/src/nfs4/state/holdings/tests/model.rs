@@ -1,12 +1,22 @@
-//! Holdings against a model that has nothing but lists.
+//! Holdings against a model that has nothing but lists: the same script runs on both, and they are compared after every
+//! step. Scripts are drawn by proptest, or read from bytes for the fuzz target.
 
-use proptest::prelude::*;
+use std::time::Instant;
 
+use vfs::locks::{Deny, Held, LockKind, Range};
+
+use super::super::lock::LockRequest;
+use super::super::open::{By, OpenRequest};
+use super::super::stateid::Name;
 use super::*;
 
 const CLIENTS: usize = 3;
 const FILES: usize = 2;
 const BYTES: u64 = 6;
+const EPOCH: u32 = 7;
+const LIMIT: usize = 1000;
+/// Most steps of a script from bytes.
+const STEPS_MAX: usize = 250;
 
 #[derive(Clone, Copy, Debug)]
 struct Who {
@@ -25,27 +35,34 @@ enum Do {
     Free(Who, u8),
 }
 
-fn who() -> impl Strategy<Value = Who> {
-    (0..CLIENTS, 0..2_u8, 0..FILES).prop_map(|(client, owner, file)| Who {
-        client,
-        owner,
-        file,
-    })
+/// Each four bytes are one step: what, who, and two arguments. Any bytes are a script.
+///
+/// # Panics
+/// If holdings and model differ.
+pub fn run(bytes: &[u8]) {
+    let (steps, _) = bytes.as_chunks::<4>();
+    let steps: Vec<Do> = steps.iter().take(STEPS_MAX).map(read).collect();
+    follow(&steps);
 }
 
-fn what() -> impl Strategy<Value = Do> {
-    let access = 1..4_u8;
-    let deny = prop_oneof![4 => Just(0_u8), 1 => 0..4_u8];
-    let bytes = (0..BYTES).prop_flat_map(|from| (Just(from), 1..=BYTES - from));
-    prop_oneof![
-        4 => (who(), access.clone(), deny.clone()).prop_map(|(w, a, d)| Do::Open(w, a, d)),
-        2 => (who(), access, deny).prop_map(|(w, a, d)| Do::Downgrade(w, a, d)),
-        2 => who().prop_map(Do::Close),
-        4 => (who(), 0..2_u8, bytes.clone(), any::<bool>())
-            .prop_map(|(w, l, (from, len), write)| Do::Lock(w, l, from, len, write)),
-        3 => (who(), 0..2_u8, bytes).prop_map(|(w, l, (from, len))| Do::Unlock(w, l, from, len)),
-        1 => (who(), 0..2_u8).prop_map(|(w, l)| Do::Free(w, l)),
-    ]
+fn read(&[what, who, a, b]: &[u8; 4]) -> Do {
+    let w = Who {
+        client: usize::from(who) % CLIENTS,
+        owner: who >> 2 & 1,
+        file: usize::from(who >> 3) % FILES,
+    };
+    let (locker, write) = (who >> 4 & 1, who >> 5 & 1 != 0);
+    let (access, deny) = (1 + a % 3, b % 4);
+    let from = u64::from(a) % BYTES;
+    let len = 1 + u64::from(b) % (BYTES - from);
+    match what % 8 {
+        0 | 1 => Do::Open(w, access, deny),
+        2 => Do::Downgrade(w, access, deny),
+        3 => Do::Close(w),
+        4 | 5 => Do::Lock(w, locker, from, len, write),
+        6 => Do::Unlock(w, locker, from, len),
+        _ => Do::Free(w, locker),
+    }
 }
 
 /// An open as the model has it: each time it was opened, and its seqid.
@@ -211,9 +228,14 @@ struct Real {
 
 fn home(client: usize) -> Home {
     Home {
+        epoch: EPOCH,
         client: client as u32 + 1,
-        ..V41
+        minor: 1,
     }
+}
+
+fn range(offset: u64, length: u64) -> Range {
+    Range::new(offset, length).expect("a range")
 }
 
 fn of(access: u8, deny: u8) -> (Access, Deny) {
@@ -244,8 +266,15 @@ impl Real {
         match *what {
             Do::Open(w, access, deny) => {
                 let (access, deny) = of(access, deny);
-                let owner = [w.owner];
-                let request = request(By::Name(&owner), &self.files[w.file], access, deny);
+                let request = OpenRequest {
+                    by: By::Name(&[w.owner]),
+                    locks: &self.files[w.file],
+                    access,
+                    deny,
+                    user: 7,
+                    pin: None,
+                    limit: LIMIT,
+                };
                 let granted = self.clients[w.client].open(home(w.client), request);
                 granted.ok().map(|g| g.stateid.seqid)
             }
@@ -267,7 +296,11 @@ impl Real {
                 } else {
                     LockKind::Read
                 };
-                let request = lock_request(range(from, len), kind);
+                let request = LockRequest {
+                    range: range(from, len),
+                    kind,
+                    limit: LIMIT,
+                };
                 let held = &mut self.clients[w.client];
                 let locked = held.lock_under(home(w.client), key, &[locker], None, request, now);
                 locked.ok().map(|s| s.seqid)
@@ -303,32 +336,141 @@ fn expected(model: &mut Model, what: &Do) -> Option<u32> {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn holdings_do_what_lists_would(script in proptest::collection::vec(what(), 1..120)) {
-        let mut model = Model::default();
-        let mut real = Real {
-            files: (0..FILES).map(|_| FileLocks::alone()).collect(),
-            clients: (0..CLIENTS).map(|_| Holdings::default()).collect(),
-            now: Instant::now(),
+/// What the model says of a lock-owner's bytes of a file, as ranges.
+fn ranges(model: &Model, set: &ModelSet) -> Vec<Held> {
+    let mut held: Vec<Held> = Vec::new();
+    for at in 0..BYTES {
+        let of_set = |b: &&(usize, u8, usize, u64, bool)| {
+            (b.0, b.1, b.2, b.3) == (set.client, set.locker, set.file, at)
         };
-        for (step, what) in script.iter().enumerate() {
-            prop_assert_eq!(real.run(what), expected(&mut model, what), "{} {:?}", step, what);
-            for (client, held) in real.clients.iter().enumerate() {
-                let counts = held.counts();
-                let opens = model.opens.iter().filter(|o| o.client == client).count();
-                let sets = model.sets.iter().filter(|s| s.client == client).count();
-                prop_assert_eq!((counts.opens, counts.lock_sets), (opens, sets));
+        let Some(byte) = model.bytes.iter().find(of_set) else {
+            continue;
+        };
+        let kind = if byte.4 {
+            LockKind::Write
+        } else {
+            LockKind::Read
+        };
+        match held.last_mut() {
+            Some(last) if last.kind == kind && last.range.last() + 1 == at => {
+                last.range = range(last.range.offset(), last.range.length() + 1);
             }
+            _ => held.push(Held {
+                range: range(at, 1),
+                kind,
+            }),
         }
-        for open in model.opens.clone() {
-            let w = Who { client: open.client, owner: open.owner, file: open.file };
-            prop_assert_eq!(real.run(&Do::Close(w)), Some(0));
+    }
+    held
+}
+
+/// Compares all of it: who holds what, which stateids are good, and how much there is.
+fn compare(model: &Model, real: &Real) {
+    for open in &model.opens {
+        let w = Who {
+            client: open.client,
+            owner: open.owner,
+            file: open.file,
+        };
+        let (held, home) = (&real.clients[w.client], home(w.client));
+        let key = real.open_key(w).expect("the model has it");
+        let entry = held.open_at(key).expect("an open");
+        let (access, deny) = of(open.union().0, open.union().1);
+        assert_eq!((entry.share.access(), entry.share.deny()), (access, deny));
+        let name = Name::parse(home.stateid(Kind::Open, key, 1).other).expect("ours");
+        let file = FileKey::of(&real.files[w.file]);
+        let check = |seqid| held.check(home, name, seqid, &[Kind::Open], Some(file));
+        assert_eq!(check(open.seqid), Ok(()));
+        assert_eq!(check(open.seqid + 1), Err(Nfsstat4::BadStateid));
+        if open.seqid > 1 {
+            assert_eq!(check(open.seqid - 1), Err(Nfsstat4::OldStateid));
         }
-        for held in &real.clients {
-            prop_assert_eq!(held.counts(), Counts::default());
+        assert_eq!(held.io_access(home, name, 0, file), Ok(access));
+    }
+    for set in &model.sets {
+        let w = Who {
+            client: set.client,
+            owner: set.owner,
+            file: set.file,
+        };
+        let key = real.set_key(w, set.locker).expect("the model has it");
+        let entry = real.clients[w.client].locks_at(key).expect("a set");
+        assert_eq!(entry.seqid, set.seqid);
+        assert_eq!(entry.guard.held(), ranges(model, set));
+    }
+    for (client, held) in real.clients.iter().enumerate() {
+        let counts = held.counts();
+        let opens = model.opens.iter().filter(|o| o.client == client).count();
+        let sets = model.sets.iter().filter(|s| s.client == client).count();
+        assert_eq!((counts.opens, counts.lock_sets), (opens, sets));
+    }
+}
+
+fn follow(script: &[Do]) {
+    let mut model = Model::default();
+    let mut real = Real {
+        files: (0..FILES).map(|_| FileLocks::alone()).collect(),
+        clients: (0..CLIENTS).map(|_| Holdings::default()).collect(),
+        now: Instant::now(),
+    };
+    for (step, what) in script.iter().enumerate() {
+        let expected = expected(&mut model, what);
+        assert_eq!(real.run(what), expected, "{step} {what:?}");
+        compare(&model, &real);
+    }
+    for open in model.opens {
+        let w = Who {
+            client: open.client,
+            owner: open.owner,
+            file: open.file,
+        };
+        assert_eq!(real.run(&Do::Close(w)), Some(0));
+    }
+    for held in &real.clients {
+        assert_eq!(held.counts(), Counts::default());
+    }
+    assert!(real.files.iter().all(|file| !file.busy()));
+}
+
+#[cfg(test)]
+mod drawn {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn who() -> impl Strategy<Value = Who> {
+        (0..CLIENTS, 0..2_u8, 0..FILES).prop_map(|(client, owner, file)| Who {
+            client,
+            owner,
+            file,
+        })
+    }
+
+    fn what() -> impl Strategy<Value = Do> {
+        let access = 1..4_u8;
+        let deny = prop_oneof![4 => Just(0_u8), 1 => 0..4_u8];
+        let bytes = (0..BYTES).prop_flat_map(|from| (Just(from), 1..=BYTES - from));
+        prop_oneof![
+            4 => (who(), access.clone(), deny.clone()).prop_map(|(w, a, d)| Do::Open(w, a, d)),
+            2 => (who(), access, deny).prop_map(|(w, a, d)| Do::Downgrade(w, a, d)),
+            2 => who().prop_map(Do::Close),
+            4 => (who(), 0..2_u8, bytes.clone(), any::<bool>())
+                .prop_map(|(w, l, (from, len), write)| Do::Lock(w, l, from, len, write)),
+            3 => (who(), 0..2_u8, bytes).prop_map(|(w, l, (from, len))| Do::Unlock(w, l, from, len)),
+            1 => (who(), 0..2_u8).prop_map(|(w, l)| Do::Free(w, l)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn holdings_do_what_lists_would(script in proptest::collection::vec(what(), 1..120)) {
+            follow(&script);
         }
-        prop_assert!(real.files.iter().all(|file| !file.busy()));
+
+        #[test]
+        fn any_bytes_are_a_script(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            run(&bytes);
+        }
     }
 }
