@@ -23,7 +23,7 @@ use tests::client::{Client, encode};
 use super::{At, FILES, Request, TEXT};
 
 /// More than comes with the record's begin.
-const DATA: [u8; 100_000] = [b'x'; 100_000];
+static DATA: [u8; 100_000] = [b'x'; 100_000];
 const SHORT: u64 = 2;
 const TARGET: &[u8] = b"f1";
 

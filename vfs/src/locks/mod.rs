@@ -503,7 +503,6 @@ impl Drop for FileLocks {
 }
 
 #[cfg(any(test, feature = "model"))]
-#[path = "tests/model.rs"]
 pub mod model;
 #[cfg(test)]
 mod tests;

@@ -287,7 +287,6 @@ impl Holdings {
 }
 
 #[cfg(any(test, feature = "model"))]
-#[path = "holdings/tests/model.rs"]
 pub mod model;
 #[cfg(test)]
 mod tests;

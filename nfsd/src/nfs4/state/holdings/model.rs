@@ -411,7 +411,7 @@ fn follow(script: &[Do]) {
     let mut real = Real {
         files: (0..FILES).map(|_| FileLocks::alone()).collect(),
         clients: (0..CLIENTS).map(|_| Holdings::default()).collect(),
-        now: Instant::now(),
+        now: vfs::exec::now(),
     };
     for (step, what) in script.iter().enumerate() {
         let expected = expected(&mut model, what);

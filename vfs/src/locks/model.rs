@@ -147,7 +147,7 @@ impl World {
     fn new() -> Self {
         World {
             file: FileLocks::alone(),
-            now: Instant::now(),
+            now: crate::exec::now(),
             rests_until: None,
             shares: Vec::new(),
             lockers: Vec::new(),
