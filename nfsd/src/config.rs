@@ -13,6 +13,7 @@ use crate::export::options::{Options, parse_options};
 use crate::export::parse::Grant;
 use crate::export::{ExportTable, load};
 use crate::finding::{Findings, Place, nearest};
+use crate::memory::Memory;
 use settings::Input;
 use std::fs;
 use std::io::Read as _;
@@ -496,19 +497,10 @@ impl Reader<'_> {
 /// Bytes of memory this process may use: of the machine, or of its control group if that is less.
 pub fn memory_size() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| {
-            rest.trim()
-                .strip_suffix("kB")
-                .and_then(|kib| kib.trim().parse::<u64>().ok())
-                .map(|kib| kib << 10)
-        });
     let group = fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
         .and_then(|text| text.trim().parse().ok());
-    let total = total.unwrap_or(1 << 30);
+    let total = Memory::parse(&meminfo).map_or(1 << 30, |memory| memory.total);
     group.map_or(total, |group: u64| total.min(group))
 }
 

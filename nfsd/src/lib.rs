@@ -18,6 +18,7 @@ pub mod junction;
 pub mod listener;
 pub mod lock_list;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod mount;
 pub mod nfs3;

@@ -12,8 +12,9 @@ use vfs::sys::{self, Signal};
 use vfs::uring::{Counters, RingConfig, blocking};
 use vfs::{KernelHandle, Mount, Vfs, VfsConfig};
 
-use crate::config::{self, Config, ExportSource, Limits, ServeSettings, mount_commands};
-use crate::config::{TRANSFER_HEAD, TRANSFER_MOST};
+use crate::config::{
+    self, Config, ExportSource, Limits, ServeSettings, TRANSFER_HEAD, TRANSFER_MOST, mount_commands,
+};
 use crate::control::{Control, ControlError};
 use crate::export::ExportTable;
 use crate::export::names::{Names, SystemResolver};

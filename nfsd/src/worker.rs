@@ -17,7 +17,7 @@ use crate::config::Limits;
 use crate::conn::{self, BackConn, Conn};
 use crate::host;
 use crate::listener::{self, Listening};
-use crate::nfs4::cb::memory::{Meminfo, Pressure};
+use crate::memory::{Meminfo, Pressure};
 use crate::nfs4::cb::{self, recall_any};
 use crate::nfs4::durable;
 use crate::nfs4::recovery::run_grace;

@@ -88,10 +88,7 @@ pub fn statx_now(file: &OpenFd) -> Result<Attr> {
 /// daemon although it was told not to wait.
 fn off_worker(entry: squeue::Entry, file: &OpenFd) -> squeue::Entry {
     match file.waits() {
-        true => {
-            exec::with_ring(|r| r.counters.to_thread());
-            entry.flags(squeue::Flags::ASYNC)
-        }
+        true => exec::with_ring(|r| r.to_thread(entry)),
         false => entry,
     }
 }

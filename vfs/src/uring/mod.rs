@@ -217,6 +217,12 @@ impl Ring {
         key
     }
 
+    /// Has an io-wq thread take the entry at once.
+    fn to_thread(&self, entry: squeue::Entry) -> squeue::Entry {
+        self.counters.to_thread();
+        entry.flags(squeue::Flags::ASYNC)
+    }
+
     /// Asks the kernel to give `key` back early.
     pub(crate) fn cancel(&self, key: Key) {
         let sqe = opcode::AsyncCancel::new(key.pack())

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
-use io_uring::{opcode, squeue};
+use io_uring::opcode;
 
 use super::inflight::Key;
 use super::{Ring, tag};
@@ -96,8 +96,7 @@ impl Ring {
                 "file operations are stuck: a file system does not answer"
             );
             // New threads come with new work only: what waits already gets one by this.
-            let nudge = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
-            self.counters.to_thread();
+            let nudge = self.to_thread(opcode::Nop::new().build());
             self.push(nudge.user_data(tag::CANCEL));
         }
     }

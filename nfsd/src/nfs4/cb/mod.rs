@@ -6,7 +6,6 @@
 
 pub mod channel;
 pub mod getattr;
-pub mod memory;
 pub mod notify_lock;
 pub mod offload;
 pub mod queue;

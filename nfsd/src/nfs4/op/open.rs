@@ -27,7 +27,7 @@ use crate::nfs4::stateful::{self, Start, TRIES, file_key, give_way};
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{Bitmap4, ChangeInfo4, Component4, Stateid4};
 use args::{
-    Claim4, Createhow4, DelegationType4, OpenArgs, OpenRes, RESULT_CONFIRM, RESULT_LOCKTYPE_POSIX,
+    Claim4, Createhow4, OpenArgs, OpenRes, RESULT_CONFIRM, RESULT_LOCKTYPE_POSIX,
     RESULT_MAY_NOTIFY_LOCK, Want,
 };
 
@@ -165,9 +165,7 @@ async fn complete(
     let reclaims = matches!(args.claim, Claim4::Previous(_));
     let unconfirmed = granted.unconfirmed && !reclaims;
     let kind = match args.claim {
-        Claim4::Previous(DelegationType4::Read) => Ok(DelegKind::Read),
-        Claim4::Previous(DelegationType4::Write) => Ok(DelegKind::Write),
-        Claim4::Previous(_) => Err(args::WhyNone::NotWanted),
+        Claim4::Previous(held) => held.kind().ok_or(args::WhyNone::NotWanted),
         _ => deleg::kind(c.minor, shares.access, shares.want, !unconfirmed),
     };
     // What the holder says of the file later is compared with this.

@@ -155,11 +155,7 @@ async fn reclaim(
     held: DelegationType4,
 ) -> Result<Delegation4, Nfsstat4> {
     let _reclaim = c.may_reclaim(client)?;
-    let kind = match held {
-        DelegationType4::Read => DelegKind::Read,
-        DelegationType4::Write => DelegKind::Write,
-        DelegationType4::None | DelegationType4::NoneExt => return Err(Nfsstat4::Inval),
-    };
+    let kind = held.kind().ok_or(Nfsstat4::Inval)?;
     if opened.file.kind() != FileKind::Regular {
         return Err(Nfsstat4::WrongType);
     }

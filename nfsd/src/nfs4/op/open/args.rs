@@ -1,6 +1,6 @@
 //! Arguments and results of OPEN (RFC 8881 18.16.1 and 18.16.2, RFC 7530 16.16).
 
-use vfs::locks::{Access, Deny};
+use vfs::locks::{Access, DelegKind, Deny};
 
 use crate::nfs4::status::Nfsstat4;
 use crate::nfs4::types::{
@@ -57,6 +57,18 @@ xdr_enum! {
         Write = 2 "OPEN_DELEGATE_WRITE",
         /// None, and the client had been told why (4.1).
         NoneExt = 3 "OPEN_DELEGATE_NONE_EXT",
+    }
+}
+
+impl DelegationType4 {
+    /// The delegation it stands for, if it is one.
+    #[must_use]
+    pub const fn kind(self) -> Option<DelegKind> {
+        match self {
+            Self::Read => Some(DelegKind::Read),
+            Self::Write => Some(DelegKind::Write),
+            Self::None | Self::NoneExt => None,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether the machine is short of memory, and when clients are asked for delegations because of that
+//! The memory of the machine: how much there is, whether it is short of it, and when clients are asked for delegations because of that
 //! (RFC 8881 20.6.3: CB_RECALL_ANY is for when resources get scarce).
 
 use std::fs::File;
